@@ -90,7 +90,13 @@ impl Trace {
     pub fn generate() -> Self {
         let (high, low) = Uuid::new_v4().as_u64_pair();
         // A version 4 UUID has its version bits set, so that neither half can be zero.
-        Self { trace_id: Uuid::new_v4().as_u128(), span_id: high ^ low.rotate_left(17) | 1, flags: 0, state: None, baggage: None }
+        Self {
+            trace_id: Uuid::new_v4().as_u128(),
+            span_id: high ^ low.rotate_left(17) | 1,
+            flags: 0,
+            state: None,
+            baggage: None,
+        }
     }
 
     /// The same trace with a new span id: what an outbound call sends.

@@ -111,10 +111,7 @@ impl Code {
 
     /// Whether the failure is the service's and not the caller's: logged as an error, counted against its objective.
     pub const fn is_server_fault(self) -> bool {
-        matches!(
-            self,
-            Code::DataLoss | Code::DeadlineExceeded | Code::Internal | Code::Unavailable | Code::Unknown
-        )
+        matches!(self, Code::DataLoss | Code::DeadlineExceeded | Code::Internal | Code::Unavailable | Code::Unknown)
     }
 
     /// What a caller reads when there is nothing better to tell.
