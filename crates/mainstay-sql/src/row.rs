@@ -6,6 +6,8 @@ use mainstay_core::{Error, Result};
 
 use crate::value::{FromValue, Value};
 
+mod tuples;
+
 /// One line of an answer. Cells are taken out by name or by place.
 #[derive(Debug)]
 pub struct Row {

@@ -1,0 +1,234 @@
+//! [`Activity`]: what a connection has been doing, so that one timer can tell whether it has done it for too long.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::HttpSettings;
+
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection that never said anything may live on when the server drains: a client that connected just
+/// before has its request on the way.
+const LATE_REQUEST_GRACE: Duration = Duration::from_millis(100);
+
+/// The recent past of one connection. Only atomics: requests touch it and its timer reads it. All are `Relaxed`: the
+/// numbers don't guard each other, and a verdict that is one request late is repeated.
+pub(super) struct Activity {
+    born: Instant,
+    /// How much of the HTTP/2 preface has come; `NOT_HTTP2` once a byte differs.
+    preface: AtomicU8,
+    /// Requests whose responses have not ended.
+    open: AtomicU32,
+    served: AtomicU32,
+    /// Moments as milliseconds since `born`, plus one; zero is "never".
+    head_since: AtomicU64,
+    idle_since: AtomicU64,
+    blocked_since: AtomicU64,
+}
+
+const NOT_HTTP2: u8 = u8::MAX;
+
+/// What the timer of a connection decides.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// Look again then.
+    Again(Instant),
+    /// Nobody uses the connection: say goodbye.
+    Idle,
+    /// The peer does what attackers do: cut it.
+    Stalled(&'static str),
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            born: Instant::now(),
+            preface: AtomicU8::new(0),
+            open: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn received(&self, bytes: &[u8]) {
+        self.watch_preface(bytes);
+        if self.open.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 && !self.is_http2() {
+            self.head_since.store(self.mark(), Relaxed);
+        }
+    }
+
+    pub(super) fn write_blocked(&self) {
+        if self.blocked_since.load(Relaxed) == 0 {
+            self.blocked_since.store(self.mark(), Relaxed);
+        }
+    }
+
+    pub(super) fn write_moved(&self) {
+        if self.blocked_since.load(Relaxed) != 0 {
+            self.blocked_since.store(0, Relaxed);
+        }
+    }
+
+    pub(super) fn request_began(&self) {
+        self.head_since.store(0, Relaxed);
+        self.open.fetch_add(1, Relaxed);
+        self.served.fetch_add(1, Relaxed); // wraps after four billion, which is still not "never"
+    }
+
+    pub(super) fn request_ended(&self) {
+        self.idle_since.store(self.mark(), Relaxed);
+        self.open.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        usize::from(self.preface.load(Relaxed)) == PREFACE.len()
+    }
+
+    /// Whether a graceful end can lose nothing any more: the protocol is known and its own goodbye is safe.
+    pub(super) fn can_say_goodbye(&self) -> bool {
+        self.is_http2() || self.served.load(Relaxed) != 0
+    }
+
+    /// When the head that is coming in has to be complete.
+    pub(super) fn head_deadline(&self, limits: &HttpSettings) -> Option<Instant> {
+        self.moment(&self.head_since).map(|since| since + limits.header_read_timeout)
+    }
+
+    pub(super) fn verdict(&self, limits: &HttpSettings, draining_since: Option<Instant>) -> Verdict {
+        let now = Instant::now();
+        if let Some(since) = self.moment(&self.blocked_since) {
+            return at(since + limits.write_timeout, now, Verdict::Stalled("the client doesn't read its response"));
+        }
+        if self.open.load(Relaxed) > 0 {
+            // The requests have deadlines of their own. Look again as soon as anything could have gone wrong since.
+            return Verdict::Again(now + limits.write_timeout.min(limits.idle_timeout).max(Duration::from_millis(1)));
+        }
+        if let Some(deadline) = self.head_deadline(limits) {
+            return at(deadline, now, Verdict::Stalled("the head of a request took too long"));
+        }
+        let silent = self.preface.load(Relaxed) == 0;
+        match (silent, draining_since) {
+            (true, Some(since)) => at(since + LATE_REQUEST_GRACE, now, Verdict::Idle),
+            (true, None) => at(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
+            (false, _) => {
+                let since = self.moment(&self.idle_since).unwrap_or(self.born);
+                at(since + limits.idle_timeout, now, Verdict::Idle)
+            }
+        }
+    }
+
+    fn watch_preface(&self, bytes: &[u8]) {
+        let seen = self.preface.load(Relaxed);
+        if seen == NOT_HTTP2 || self.is_http2() {
+            return;
+        }
+        let wanted = &PREFACE[usize::from(seen)..];
+        let length = wanted.len().min(bytes.len());
+        if bytes[..length] == wanted[..length] {
+            self.preface.store(seen + length as u8, Relaxed); // at most 24
+            if self.is_http2() {
+                self.head_since.store(0, Relaxed);
+                self.idle_since.store(self.mark(), Relaxed);
+            }
+        } else {
+            self.preface.store(NOT_HTTP2, Relaxed);
+        }
+    }
+
+    fn mark(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn moment(&self, mark: &AtomicU64) -> Option<Instant> {
+        match mark.load(Relaxed) {
+            0 => None,
+            mark => Some(self.born + Duration::from_millis(mark - 1)),
+        }
+    }
+}
+
+fn at(deadline: Instant, now: Instant, verdict: Verdict) -> Verdict {
+    if deadline <= now { verdict } else { Verdict::Again(deadline) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pass(time: Duration) {
+        tokio::time::advance(time).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_given_the_first_byte_timeout() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        assert_eq!(activity.verdict(&limits, None), Verdict::Again(Instant::now() + limits.first_byte_timeout));
+        pass(limits.first_byte_timeout).await;
+        assert_eq!(activity.verdict(&limits, None), Verdict::Stalled("no byte ever came"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dribbled_head_is_measured_from_its_first_byte() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        for _ in 0..4 {
+            activity.received(b"G");
+            pass(limits.header_read_timeout / 4).await;
+        }
+        assert!(matches!(activity.verdict(&limits, None), Verdict::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dribbled_preface_is_a_dribbled_head_and_a_whole_one_is_an_idle_connection() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        activity.received(&PREFACE[..5]);
+        assert!(activity.head_deadline(&limits).is_some());
+        activity.received(&PREFACE[5..]);
+        assert!(activity.is_http2() && activity.can_say_goodbye());
+        pass(limits.header_read_timeout).await;
+        assert!(matches!(activity.verdict(&limits, None), Verdict::Again(_)));
+        pass(limits.idle_timeout).await;
+        assert_eq!(activity.verdict(&limits, None), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_the_end_of_its_last_response() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        activity.request_began();
+        pass(limits.idle_timeout * 2).await;
+        assert!(matches!(activity.verdict(&limits, None), Verdict::Again(_)));
+        activity.request_ended();
+        assert_eq!(activity.verdict(&limits, None), Verdict::Again(Instant::now() + limits.idle_timeout));
+        pass(limits.idle_timeout).await;
+        assert_eq!(activity.verdict(&limits, None), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_reading_is_cut() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        activity.request_began();
+        activity.write_blocked();
+        pass(limits.write_timeout / 2).await;
+        activity.write_moved();
+        activity.write_blocked();
+        pass(limits.write_timeout / 2).await;
+        assert!(matches!(activity.verdict(&limits, None), Verdict::Again(_)));
+        pass(limits.write_timeout).await;
+        assert!(matches!(activity.verdict(&limits, None), Verdict::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_gets_a_short_grace_when_the_server_drains() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        let since = Some(Instant::now());
+        assert_eq!(activity.verdict(&limits, since), Verdict::Again(Instant::now() + LATE_REQUEST_GRACE));
+        pass(LATE_REQUEST_GRACE).await;
+        assert_eq!(activity.verdict(&limits, since), Verdict::Idle);
+    }
+}

@@ -1,0 +1,158 @@
+//! [`Server`]: the HTTP server as a component of the service.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mainstay_core::{BoxFuture, Component, Context, Error, Result};
+use mainstay_telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::accept::{accept, bind};
+use crate::connection::Connections;
+use crate::drain::Lifeline;
+use crate::pipeline::Pipeline;
+use crate::{HttpSettings, Routes};
+
+/// An HTTP/1 and HTTP/2 server for [`Routes`] or a plain axum `Router`.
+///
+/// `start` binds the address, `run` accepts connections, `stop` drains: it stops accepting, closes idle connections,
+/// tells busy ones to end (`Connection: close`, GOAWAY), tells streams by [`Draining`](crate::Draining), and waits for
+/// requests and detached handlers until its context is done. What is left then is cut and reported by name, as
+/// `POST /v1/orders (request 0192…, 2.1 s)`.
+///
+/// ```
+/// use mainstay_core::{Component, Context};
+/// use mainstay_http::{HttpSettings, Routes, Server, routing::get};
+/// use mainstay_telemetry::Metrics;
+///
+/// # #[tokio::main] async fn main() -> mainstay_core::Result<()> {
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+/// let settings = HttpSettings { addr: ([127, 0, 0, 1], 0).into(), ..HttpSettings::default() };
+/// let server = Server::new("http", settings, Routes::new().route("/", get(hello)), &Metrics::new());
+/// server.start(&Context::background()).await?;
+/// println!("listening on {}", server.local_addr().unwrap());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    name: String,
+    addr: SocketAddr,
+    hint: String,
+    lifeline: Lifeline,
+    connections: Result<Arc<Connections>, String>,
+    listening: Mutex<Listening>,
+}
+
+#[derive(Default)]
+struct Listening {
+    /// What to listen on instead of binding the address.
+    handed_over: Option<StdListener>,
+    /// Bound by `start`, taken by `run`. The token keeps `stop` from finishing before `run` has emptied the queue.
+    listener: Option<(TcpListener, TaskTrackerToken)>,
+    addr: Option<SocketAddr>,
+}
+
+impl Server {
+    /// A server that listens nowhere yet. `metrics` get its request metrics.
+    ///
+    /// Routes that can't be served are an error of `start`.
+    pub fn new(
+        name: impl Into<String>,
+        settings: HttpSettings,
+        routes: impl Into<Routes>,
+        metrics: &Metrics,
+    ) -> Self {
+        let (addr, lifeline) = (settings.addr, Lifeline::new());
+        let connections = routes.into().build().map(|(router, options)| {
+            let pipeline = Pipeline::new(settings.clone(), lifeline.clone(), options, metrics);
+            Arc::new(Connections::new(router.layer(pipeline), settings, lifeline.clone()))
+        });
+        let connections = connections.map_err(|error| error.message().to_owned());
+        Self { name: name.into(), addr, hint: String::new(), lifeline, connections, listening: Mutex::default() }
+    }
+
+    /// Adds to the error of a port in use how to choose another, as `set SHOP_HTTP__ADDR`.
+    #[must_use]
+    pub fn with_address_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Listens on a socket that someone else has bound (socket activation, a hand-over), instead of the address of the
+    /// settings.
+    #[must_use]
+    pub fn with_listener(self, listener: StdListener) -> Self {
+        self.lock().handed_over = Some(listener);
+        self
+    }
+
+    /// The address it listens on, once `start` has succeeded: tells the port when the settings say 0.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.lock().addr
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listening> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listen(&self) -> Result<()> {
+        if let Err(mistake) = &self.connections {
+            return Err(Error::failed_precondition(mistake.clone()));
+        }
+        let mut listening = self.lock();
+        let listener = match listening.handed_over.take() {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)?
+            }
+            None => bind(self.addr, &self.hint)?,
+        };
+        let addr = listener.local_addr()?;
+        listening.addr = Some(addr);
+        listening.listener = Some((listener, self.lifeline.tasks().token()));
+        tracing::info!(target: "mainstay::http", server = self.name, %addr, "listening");
+        Ok(())
+    }
+}
+
+impl Component for Server {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn start<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { self.listen() })
+    }
+
+    fn run<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async {
+            let taken = self.lock().listener.take();
+            match (taken, &self.connections) {
+                (Some((listener, token)), Ok(connections)) => {
+                    accept(listener, connections.clone()).await;
+                    drop(token);
+                    Ok(())
+                }
+                _ if self.lifeline.draining().is_cancelled() => Ok(()), // stopped before it ran
+                _ => Err(Error::failed_precondition(format!("the server {} runs once, after start", self.name))),
+            }
+        })
+    }
+
+    fn stop<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async {
+            drop(self.lock().listener.take());
+            self.lifeline.end(ctx).await
+        })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("name", &self.name).field("addr", &self.local_addr()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! [`Flight`]: work on a connection that is never cut in the middle of the protocol.
+//!
+//! Whoever gives up, because its context is done or because its future is dropped, leaves the work to a task. The
+//! task stops the statement on the server, waits for its end, and only then gives the connection back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{BoxFuture, Context, Result};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::fault::INTERRUPTED;
+use super::link::{Connector, Link};
+use crate::pool::Pooled;
+
+/// A connection out of the pool.
+pub(super) type Loan = Pooled<Link>;
+
+/// How many `KILL QUERY` may be on their way: each opens a short connection beside the pool's.
+const KILLS: usize = 4;
+
+/// How long a kill may take before the connection it is meant for is closed.
+const KILL: Duration = Duration::from_secs(5);
+
+/// How long a killed statement may take to end: to undo what it did, and to be read, since some megabytes of rows may
+/// be on their way. Then the connection is closed: a new one is cheaper than that, but not in a transaction, which
+/// would be lost.
+const POOLED_END: Duration = Duration::from_millis(250);
+const SESSION_END: Duration = Duration::from_secs(5);
+
+/// Stops statements on the server.
+#[derive(Clone)]
+pub(super) struct Killer {
+    connector: Connector,
+    kills: Arc<Semaphore>,
+    /// Work is left behind in `drop`, which may run where there is no runtime to be found.
+    runtime: Handle,
+}
+
+/// One piece of work, which owns its connection.
+pub(super) struct Flight<T: Send + 'static> {
+    work: Option<BoxFuture<'static, (Loan, Result<T>)>>,
+    started: bool,
+    connection: u32,
+    killer: Killer,
+    /// Where the connection goes when the work was left behind; without one, to the pool.
+    back: Option<oneshot::Sender<Loan>>,
+}
+
+impl Killer {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { connector, kills: Arc::new(Semaphore::new(KILLS)), runtime: Handle::current() }
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    async fn kill(&self, connection: u32) -> Result<()> {
+        // The semaphore is never closed; if it were, a kill without a place would do no harm.
+        let _place = self.kills.acquire().await.ok();
+        let mut link = self.connector.connect().await?;
+        // The number is the server's own: nothing to bind, and KILL can't be prepared.
+        link.script(&format!("KILL QUERY {connection}")).await
+    }
+}
+
+impl<T: Send + 'static> Flight<T> {
+    pub(super) fn start<F>(
+        loan: Loan,
+        killer: &Killer,
+        back: Option<oneshot::Sender<Loan>>,
+        work: impl FnOnce(Loan) -> F,
+    ) -> Self
+    where
+        F: Future<Output = (Loan, Result<T>)> + Send + 'static,
+    {
+        let connection = loan.id();
+        Self { work: Some(Box::pin(work(loan))), started: false, connection, killer: killer.clone(), back }
+    }
+
+    /// The connection and what the work came to, or the cause of `ctx`, after which the work is left behind.
+    pub(super) async fn finish(mut self, ctx: &Context) -> Result<(Loan, Result<T>)> {
+        let Some(work) = &mut self.work else { return Err(mainstay_core::Error::internal("a flight ends once")) };
+        self.started = true;
+        let landed = tokio::select! {
+            biased;
+            landed = work => landed,
+            cause = ctx.done() => return Err(cause.into_error()),
+        };
+        self.work = None;
+        Ok(landed)
+    }
+}
+
+impl<T: Send + 'static> Drop for Flight<T> {
+    fn drop(&mut self) {
+        // Work that never began has nothing to stop; without an owner to go back to, its connection is clean.
+        if let Some(work) = self.work.take()
+            && (self.started || self.back.is_some())
+        {
+            self.killer.spawn(settle(work, self.connection, self.killer.clone(), self.back.take()));
+        }
+    }
+}
+
+/// Kills the statement, waits for its end and makes sure that the kill can't hit what comes next.
+async fn settle<T>(
+    work: BoxFuture<'static, (Loan, Result<T>)>,
+    connection: u32,
+    killer: Killer,
+    back: Option<oneshot::Sender<Loan>>,
+) {
+    let mut work = work;
+    let kill = tokio::time::timeout(KILL, killer.kill(connection));
+    tokio::pin!(kill);
+    let mut landed = None;
+    let killed = loop {
+        tokio::select! {
+            killed = &mut kill => break matches!(killed, Ok(Ok(()))),
+            (loan, _) = &mut work, if landed.is_none() => landed = Some(loan),
+        }
+    };
+    let limit = if back.is_some() { SESSION_END } else { POOLED_END };
+    let mut loan = match landed {
+        Some(loan) => loan,
+        None => match tokio::time::timeout(limit, work).await {
+            Ok((loan, _)) => loan,
+            // Dropped in the middle of a statement, the connection is closed.
+            Err(_) => return tracing::debug!(connection, killed, "a killed MySQL statement took too long to end"),
+        },
+    };
+    // A kill that failed may still be on its way, and one that came late waits in the connection for its next
+    // statement: a statement of ours takes it.
+    if !killed || !absorbs_kill(&mut loan).await {
+        loan.spoil();
+    }
+    match back {
+        None => drop(loan),
+        Some(back) => drop(back.send(loan)),
+    }
+}
+
+async fn absorbs_kill(loan: &mut Loan) -> bool {
+    for _ in 0..2 {
+        match tokio::time::timeout(KILL, loan.text("DO 0")).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(mysql_async::Error::Server(error))) if error.code == INTERRUPTED => {}
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,178 @@
+//! The threads that own connections: lanes, which serve a queue, and guests, which serve one stream or one session.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mainstay_core::{Error, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connection, Opening, Ran, Role};
+use super::file::explain;
+use super::queue::Queue;
+use super::session::{SessionJob, serve_session};
+use super::stream::{StreamJob, serve_stream};
+use super::ticket::{Current, Ticket};
+use crate::driver::{Answer, Call};
+use crate::fault::DatabaseError;
+use crate::metrics::SqlMetrics;
+
+/// A writer that never rests takes a pause this often, and this long: longer than a second process waits between two
+/// tries for the lock, which it would otherwise hardly ever find free.
+const HOT: Duration = Duration::from_millis(100);
+const BREATH: Duration = Duration::from_millis(2);
+
+/// One piece of work for a lane.
+pub(super) enum Job {
+    Run(RunJob),
+    /// A transaction or a session: the lane serves nobody else until it ends.
+    Session(SessionJob),
+    /// Only in memory, where there is no second connection: the whole answer is read at once.
+    Stream(StreamJob),
+}
+
+/// A single statement that commits by itself.
+pub(super) struct RunJob {
+    pub(super) call: Call,
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) queued: Instant,
+    pub(super) reply: oneshot::Sender<Result<Routed>>,
+}
+
+/// What became of a call on the lane that it was tried on.
+pub(super) enum Routed {
+    Answer(Answer),
+    /// A reader was asked to change something: the call comes back for the writer.
+    Writes(Call),
+}
+
+/// What all threads of a database share.
+pub(super) struct House {
+    pub(super) opening: Opening,
+    pub(super) idle_limit: Duration,
+    pub(super) metrics: SqlMetrics,
+    /// Stops whatever still runs, at the end of `close`.
+    pub(super) killed: Arc<AtomicBool>,
+    pub(super) open: AtomicU32,
+    pub(super) in_use: AtomicU32,
+}
+
+/// A thread holds one as long as it lives; `close` waits until all are dropped.
+pub(super) type Alive = mpsc::Sender<()>;
+
+/// Starts a thread that serves `queue` over a connection of its own, and waits until that is open.
+pub(super) async fn start_lane(house: Arc<House>, role: Role, queue: Arc<Queue<Job>>, alive: Alive) -> Result<()> {
+    let (ready, opened) = oneshot::channel();
+    let file = house.opening.file.clone();
+    let name = if role == Role::Writer { "sqlite-writer" } else { "sqlite-reader" };
+    spawn(name, house, role, alive, move |house, opened| {
+        let connection = match opened {
+            Ok(connection) => connection,
+            Err(fault) => return drop(ready.send(Err(fault))),
+        };
+        // A panic in here would leave callers waiting for ever: whatever ends the thread empties the queue.
+        let _clear = ClearOnDrop(queue.clone());
+        if ready.send(Ok(())).is_ok() {
+            serve_lane(house, &connection, role, &queue);
+        }
+    })?;
+    match opened.await {
+        Ok(opened) => opened.map_err(|fault| explain(&file, fault)),
+        Err(_) => Err(super::ticket::gone()),
+    }
+}
+
+/// Starts a thread that opens a connection, does `work` with it, and ends.
+pub(super) fn start_guest(
+    house: Arc<House>,
+    role: Role,
+    alive: Alive,
+    work: impl FnOnce(&House, Result<Connection, DatabaseError>) + Send + 'static,
+) -> Result<()> {
+    spawn("sqlite-guest", house, role, alive, work)
+}
+
+fn spawn(
+    name: &str,
+    house: Arc<House>,
+    role: Role,
+    alive: Alive,
+    work: impl FnOnce(&House, Result<Connection, DatabaseError>) + Send + 'static,
+) -> Result<()> {
+    let thread = move || {
+        let _alive = alive;
+        let opened = Connection::open(&house.opening, role, Current::new(house.killed.clone()));
+        let _open = opened.is_ok().then(|| Counted::new(&house.open));
+        work(&house, opened);
+    };
+    match thread::Builder::new().name(name.to_owned()).spawn(thread) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::resource_exhausted("the service has no thread left for SQLite").with_source(error)),
+    }
+}
+
+fn serve_lane(house: &House, connection: &Connection, role: Role, queue: &Queue<Job>) {
+    let mut hot_since = Instant::now();
+    loop {
+        let job = match queue.try_pop() {
+            Some(job) => {
+                if role == Role::Writer && hot_since.elapsed() >= HOT {
+                    thread::sleep(BREATH);
+                    hot_since = Instant::now();
+                }
+                job
+            }
+            None => match queue.pop() {
+                Some(job) => {
+                    hot_since = Instant::now();
+                    job
+                }
+                None => return,
+            },
+        };
+        let _busy = Counted::new(&house.in_use);
+        match job {
+            Job::Run(job) => serve_run(house, connection, role, job),
+            Job::Session(job) => serve_session(house, connection, job),
+            Job::Stream(job) => serve_stream(connection, role, job),
+        }
+    }
+}
+
+fn serve_run(house: &House, connection: &Connection, role: Role, job: RunJob) {
+    if !job.ticket.start() {
+        return;
+    }
+    house.metrics.wait.observe(job.queued.elapsed().as_secs_f64());
+    let ran = connection.run(&job.ticket, &job.call, role).map(|ran| match ran {
+        Ran::Answer(answer) => Routed::Answer(answer),
+        Ran::Writes => Routed::Writes(job.call),
+    });
+    // Whoever left doesn't want to know.
+    let _ = job.reply.send(ran);
+}
+
+/// Counts while it lives.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicU32) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct ClearOnDrop(Arc<Queue<Job>>);
+
+impl Drop for ClearOnDrop {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,143 @@
+//! [`Harness`]: a test program whose cases need servers that may not be there.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use mainstay_core::{Context, Result};
+
+use super::{Server, TestDatabase};
+use crate::db::Db;
+use crate::driver::Dialect;
+use crate::settings::DatabaseSettings;
+
+/// Runs async cases as `cargo test` shows and filters them, each on a runtime of its own.
+///
+/// A case that panics or returns an error fails. See [`testing`](super) for an example.
+#[must_use = "`run` runs the cases"]
+#[derive(Default)]
+pub struct Harness {
+    trials: Vec<Trial>,
+    /// Why cases are ignored, each reason once.
+    ignored: BTreeSet<String>,
+}
+
+/// What a case can't do without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Needs {
+    /// MySQL or MariaDB.
+    Mysql,
+    /// Nothing but this process and a file system.
+    Nothing,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// What a case on a database is given.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Scene {
+    /// Connected to an empty database that no other case uses.
+    pub db: Db,
+    /// Done when the case has taken far too long.
+    pub ctx: Context,
+    /// For more handles to the same database.
+    pub settings: DatabaseSettings,
+}
+
+/// A case that hangs is ended, and so fails by name instead of stopping the whole run.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Set to `1` where all servers have to be there, as in CI.
+const REQUIRE: &str = "MAINSTAY_REQUIRE_SERVICES";
+
+impl Harness {
+    /// A harness without cases.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a case that finds its way by itself.
+    pub fn case<F>(self, name: &str, needs: Needs, case: F) -> Self
+    where
+        F: AsyncFnOnce() -> Result<()> + Send + 'static,
+    {
+        let available = match needs {
+            Needs::Mysql => available(Server::Mysql),
+            Needs::Nothing => Ok(()),
+            Needs::Postgres => available(Server::Postgres),
+        };
+        self.case_if(available, name, case)
+    }
+
+    /// Adds a case that needs something which the caller has looked for: an `Err` says why it isn't there.
+    pub fn case_if<F>(mut self, available: Result<(), String>, name: &str, case: F) -> Self
+    where
+        F: AsyncFnOnce() -> Result<()> + Send + 'static,
+    {
+        let trial = match available {
+            Ok(()) => Trial::test(name, move || run(case)),
+            Err(reason) if env::var(REQUIRE).is_ok_and(|value| value == "1") => {
+                Trial::test(name, move || Err(format!("{reason}; {REQUIRE}=1 wants it there").into()))
+            }
+            Err(reason) => {
+                self.ignored.insert(reason);
+                Trial::test(name, || Ok(())).with_kind("not available").with_ignored_flag(true)
+            }
+        };
+        self.trials.push(trial);
+        self
+    }
+
+    /// Adds `case` once for each of the databases, as `postgres::name`, with a fresh database.
+    pub fn on_each<F>(self, databases: &[Dialect], name: &str, case: F) -> Self
+    where
+        F: AsyncFnOnce(Scene) -> Result<()> + Clone + Send + 'static,
+    {
+        databases.iter().fold(self, |harness, &dialect| {
+            let needs = match dialect {
+                Dialect::Mysql => Needs::Mysql,
+                Dialect::Postgres => Needs::Postgres,
+                Dialect::Sqlite => Needs::Nothing,
+            };
+            let case = case.clone();
+            harness.case(&format!("{dialect}::{name}"), needs, async move || on(dialect, case).await)
+        })
+    }
+
+    /// Runs what the command line asks for, as `cargo test` does.
+    pub fn run(self) -> ExitCode {
+        for reason in &self.ignored {
+            // On the side of what the test runner reads; that nobody reads it is no failure.
+            let _ = writeln!(io::stderr(), "ignored: {reason}");
+        }
+        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+}
+
+async fn on<F: AsyncFnOnce(Scene) -> Result<()>>(dialect: Dialect, case: F) -> Result<()> {
+    let database = TestDatabase::create(dialect).await?;
+    let ctx = Context::background().with_timeout(LIMIT);
+    let db = database.connect(&ctx).await?;
+    let result = case(Scene { db: db.clone(), ctx: ctx.clone(), settings: database.settings() }).await;
+    db.close(&ctx.with_timeout(Duration::from_secs(5))).await;
+    result.and(database.remove().await)
+}
+
+fn run<F: AsyncFnOnce() -> Result<()>>(case: F) -> Result<(), Failed> {
+    // More than one thread, so that what races in a service races here.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.map_err(|error| Failed::from(error.to_string()))?.block_on(async {
+        tokio::time::timeout(LIMIT, case()).await.map_err(|_| Failed::from(format!("not done after {LIMIT:?}")))
+    })?;
+    result.map_err(|error| Failed::from(format!("{error:?}")))
+}
+
+fn available(server: Server) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(server.url()).map(drop)
+}

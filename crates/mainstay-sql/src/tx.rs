@@ -1,0 +1,242 @@
+//! [`Tx`]: an open transaction, and the loop that begins, repeats, commits and rolls back.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::{Context, Error, Result};
+use tokio::time::Instant;
+
+use crate::db::{Database, Db};
+use crate::driver::{Begin, Isolation, Session};
+use crate::fault::{CommitUnknown, DatabaseError, DatabaseErrorKind};
+
+mod scope;
+
+pub(crate) use scope::Handle;
+use scope::{Open, SavepointGuard};
+
+/// Attempts of a transaction whose context has no deadline.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// How long a commit that was sent is waited for after the context is done. The answer is nearly always on its way,
+/// and "committed" is worth more to the caller than a punctual "unknown".
+const COMMIT_GRACE: Duration = Duration::from_secs(5);
+
+/// An open transaction: derefs to [`Db`], so whatever takes a `&Db` works in and out of a transaction.
+///
+/// It is a cheap handle. It ends when the future of [`Db::transaction`] ends or is dropped; a clone kept longer gets
+/// errors. Statements of one transaction run one after another, also when they are awaited together.
+#[derive(Clone, Debug)]
+pub struct Tx(Db);
+
+/// How a transaction begins; the default is the database's own.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct TxOptions {
+    begin: Begin,
+}
+
+impl TxOptions {
+    /// The database's own isolation level, for reading and writing.
+    pub const fn new() -> Self {
+        Self { begin: Begin { isolation: None, read_only: false } }
+    }
+
+    /// Sets the isolation level. SQLite is serializable whatever is asked for.
+    pub const fn isolation(mut self, isolation: Isolation) -> Self {
+        self.begin.isolation = Some(isolation);
+        self
+    }
+
+    /// Lets the database refuse writes. On SQLite such a transaction doesn't wait for writers.
+    pub const fn read_only(mut self) -> Self {
+        self.begin.read_only = true;
+        self
+    }
+}
+
+impl Deref for Tx {
+    type Target = Db;
+
+    fn deref(&self) -> &Db {
+        &self.0
+    }
+}
+
+tokio::task_local! {
+    /// The databases with a transaction open around the code that runs.
+    static INSIDE: Vec<Arc<Database>>;
+}
+
+/// Refuses the pool's own handle where a transaction of the same pool is open: on SQLite it would wait for itself, and
+/// elsewhere the statement would silently not belong to the transaction.
+pub(crate) fn refuse_pool_inside(database: &Arc<Database>) -> Result<()> {
+    let inside = INSIDE.try_with(|open| open.iter().any(|open| Arc::ptr_eq(open, database)));
+    if inside.unwrap_or(false) {
+        return Err(Error::internal(
+            "the pool's `Db` was used inside an open transaction of the same database: use the `Tx` that the closure \
+             is given, or `tokio::spawn` what must not belong to the transaction",
+        ));
+    }
+    Ok(())
+}
+
+/// [`Db::transaction`] on a pool.
+pub(crate) async fn outermost<T, F, Fut>(
+    database: &Arc<Database>,
+    ctx: &Context,
+    options: TxOptions,
+    mut work: F,
+) -> Result<T>
+where
+    F: FnMut(Tx) -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    refuse_pool_inside(database)?;
+    let driver = database.driver(ctx).await?;
+    let mut attempt = 1;
+    loop {
+        let session = driver.begin(ctx, options.begin).await?;
+        let error = match attempt_once(database, ctx, session, &mut work).await {
+            Ok(value) => return Ok(value),
+            Err(error) if !lost_a_conflict(&error) => return Err(error),
+            Err(error) => error,
+        };
+        if ctx.deadline().is_none() && attempt >= MAX_ATTEMPTS {
+            return Err(error.context(format!("gave up after {attempt} attempts of the transaction")));
+        }
+        let pause = tokio::time::sleep(backoff(attempt));
+        if let Err(done) = ctx.run(pause).await {
+            return Err(done.with_source(error).context(format!("after {attempt} attempts of the transaction")));
+        }
+        tracing::debug!(target: "mainstay::sql", attempt, "transaction runs again after a conflict");
+        attempt += 1;
+    }
+}
+
+/// [`Db::transaction`] on a transaction: a savepoint.
+pub(crate) async fn nested<T, F, Fut>(outer: &Handle, ctx: &Context, options: TxOptions, mut work: F) -> Result<T>
+where
+    F: FnMut(Tx) -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    if options.begin.isolation.is_some() || options.begin.read_only {
+        return Err(Error::internal("a nested transaction has the options of the outer one: give them there"));
+    }
+    let savepoint: SavepointGuard = outer.savepoint(ctx).await?;
+    // An error drops the guard, and with it all that was done since.
+    let value = ctx.run(async { work(Tx(Db::in_transaction(savepoint.handle()))).await }).await??;
+    savepoint.release(ctx).await?;
+    Ok(value)
+}
+
+async fn attempt_once<T, F, Fut>(
+    database: &Arc<Database>,
+    ctx: &Context,
+    session: Box<dyn Session>,
+    work: &mut F,
+) -> Result<T>
+where
+    F: FnMut(Tx) -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let open = Open::new(database, session);
+    let mut inside = INSIDE.try_with(Clone::clone).unwrap_or_default();
+    inside.push(database.clone());
+    let tx = Tx(Db::in_transaction(open.handle()));
+    let outcome = ctx.run(INSIDE.scope(inside, async { work(tx).await })).await.flatten();
+    match outcome {
+        Ok(value) => {
+            let session = open.finish(ctx).await?;
+            commit(ctx, session).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // Waited for, so that the caller's next statement finds its locks free; in the background once `ctx` is done.
+            if let Some(session) = open.abandon()
+                && let Ok(Err(rollback)) = ctx.run(session.rollback()).await
+            {
+                tracing::debug!(target: "mainstay::sql", error = %rollback.report(), "rolling back");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Commits in a task of its own, so that a commit that was sent is finished whoever still waits for it.
+async fn commit(ctx: &Context, session: Box<dyn Session>) -> Result<()> {
+    ctx.check()?;
+    let mut committing = tokio::spawn(session.commit());
+    let joined = match ctx.run(&mut committing).await {
+        Ok(joined) => joined,
+        Err(done) => match tokio::time::timeout_at(Instant::now() + COMMIT_GRACE, committing).await {
+            Ok(joined) => joined,
+            Err(_) => return Err(done.with_source(CommitUnknown)),
+        },
+    };
+    joined.unwrap_or_else(|panic| Err(Error::from_any(panic).context(CommitUnknown.to_string())))
+}
+
+fn lost_a_conflict(error: &Error) -> bool {
+    let conflict = error.downcast_ref::<DatabaseError>().is_some_and(|error| {
+        matches!(error.kind, DatabaseErrorKind::Serialization | DatabaseErrorKind::Deadlock)
+    });
+    conflict && !error.is::<CommitUnknown>()
+}
+
+/// A random pause up to a limit that doubles from 2 ms to 256 ms: those who collided don't meet again.
+fn backoff(attempt: u32) -> Duration {
+    let limit = 2_000_u64 << attempt.saturating_sub(1).min(7);
+    // Version 4 UUIDs are the one source of randomness that this crate depends on anyway; their last 62 bits are it.
+    let (_, random) = uuid::Uuid::new_v4().as_u64_pair();
+    Duration::from_micros((random & 0xffff_ffff) % limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_are_random() {
+        for (attempt, limit) in [(1, 2), (2, 4), (8, 256), (u32::MAX, 256)] {
+            assert!(backoff(attempt) < Duration::from_millis(limit));
+        }
+        assert!((0..20).any(|_| backoff(8) != backoff(8)));
+    }
+
+    #[test]
+    fn only_conflicts_told_by_the_database_are_tried_again() {
+        let conflict = || DatabaseError::new(DatabaseErrorKind::Deadlock, "40P01", "deadlock detected").into_error();
+        assert!(lost_a_conflict(&conflict().context("saving")));
+        assert!(!lost_a_conflict(&Error::aborted("the caller's own")));
+        let unknown = Error::unavailable("lost").with_source(CommitUnknown);
+        assert!(!lost_a_conflict(&unknown));
+    }
+
+    fn conflict() -> Error {
+        let told = DatabaseError::new(DatabaseErrorKind::Serialization, "40001", "could not serialize access");
+        told.into_error().context("a repository's own words")
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_deadline_ends_the_attempts() {
+        let ctx = Context::background().with_timeout(Duration::from_millis(50));
+        let error = Db::memory().transaction(&ctx, |_| async { Err::<(), _>(conflict()) }).await.unwrap_err();
+        assert_eq!(error.code(), mainstay_core::Code::DeadlineExceeded);
+        assert!(error.is::<DatabaseError>(), "the last conflict is kept: {error:?}");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_the_attempts_are_counted() {
+        let (mut attempts, db) = (0, Db::memory());
+        let work = |_| {
+            attempts += 1;
+            async { Err::<(), _>(conflict()) }
+        };
+        let error = db.transaction(&Context::background(), work).await.unwrap_err();
+        assert_eq!((attempts, error.code()), (MAX_ATTEMPTS, mainstay_core::Code::Aborted));
+    }
+}

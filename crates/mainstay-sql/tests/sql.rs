@@ -1,0 +1,106 @@
+//! What `Db` promises, once for every database.
+
+use std::process::ExitCode;
+
+use mainstay_sql::cases;
+use mainstay_sql::testing::Harness;
+
+#[path = "sql/cancellation.rs"]
+mod cancellation;
+#[path = "sql/faults.rs"]
+mod faults;
+#[path = "sql/mapping.rs"]
+mod mapping;
+#[path = "sql/postgres.rs"]
+mod postgres;
+#[path = "sql/streams.rs"]
+mod streams;
+#[path = "sql/text.rs"]
+mod text;
+#[path = "sql/transactions.rs"]
+mod transactions;
+#[path = "sql/values.rs"]
+mod values;
+
+use cancellation::*;
+use faults::*;
+use mapping::*;
+use postgres::*;
+use streams::*;
+use text::*;
+use transactions::*;
+use values::*;
+
+fn main() -> ExitCode {
+    let harness = cases![
+        Harness::new(); Sqlite, Postgres, Mysql;
+        // Values.
+        every_type_survives_a_round_trip,
+        extremes_survive_a_round_trip,
+        every_type_binds_null,
+        timestamps_are_cut_to_microseconds,
+        large_values_survive,
+        // Text and placeholders.
+        placeholders_are_found_only_in_code,
+        a_placeholder_may_repeat,
+        a_wrong_number_of_values_is_told_before_anything_is_sent,
+        transaction_control_is_refused,
+        a_statement_may_differ_by_database,
+        the_builder_binds_what_it_is_given,
+        wrong_sql_is_internal_and_names_the_statement,
+        // Rows.
+        rows_become_structs_tuples_and_options,
+        one_optional_and_all_differ_in_what_they_expect,
+        a_cell_of_another_type_names_its_column,
+        execute_counts_matched_rows,
+        a_batch_is_all_or_nothing,
+        // Errors.
+        violated_constraints_have_codes_and_names,
+        a_write_in_a_read_only_transaction_is_refused,
+        a_server_that_is_not_there_is_unavailable_by_name,
+        before_connect_and_after_close_it_is_unavailable,
+        // Streams.
+        a_long_stream_runs_in_bounded_memory,
+        a_stream_dropped_half_way_frees_its_connection,
+        a_stream_ends_with_its_deadline,
+        a_stream_in_a_transaction_excludes_other_statements,
+        // Transactions.
+        a_transaction_commits_or_rolls_back,
+        a_repository_works_in_and_out_of_a_transaction,
+        a_transaction_fits_into_a_spawned_future,
+        nested_transactions_undo_only_themselves,
+        the_outer_handle_waits_for_the_nested_one,
+        a_nested_transaction_dropped_half_way_is_undone,
+        a_handle_is_dead_after_its_transaction,
+        the_pools_own_handle_is_refused_inside,
+        a_panic_rolls_back,
+        a_failed_statement_that_was_ignored_is_never_committed_silently,
+        conflicting_writers_all_succeed_in_the_end,
+        statements_awaited_together_take_turns,
+        // Cancellation.
+        a_deadline_stops_a_statement_and_frees_its_connection,
+        a_dropped_statement_frees_its_connection,
+        a_transaction_dropped_anywhere_leaves_nothing_open,
+        a_full_pool_is_unavailable_in_time,
+        closing_waits_for_what_is_in_hand
+    ];
+    let harness = cases![
+        harness; Postgres, Mysql;
+        a_deadlock_is_aborted_and_tried_again
+    ];
+    let harness = cases![
+        harness; Postgres;
+        arrays_survive_a_round_trip,
+        a_serialization_failure_is_aborted,
+        a_cancelled_statement_has_stopped_on_the_server,
+        late_cancels_never_hit_the_next_user,
+        a_changed_table_is_prepared_again,
+        domains_enums_and_text_types_are_text,
+        what_does_not_fit_is_told_by_number,
+        numeric_is_exact,
+        a_wrong_password_or_database_is_not_worth_another_try,
+        killed_connections_are_replaced,
+        a_statement_timeout_of_the_server_is_cancelled
+    ];
+    harness.run()
+}

@@ -1,0 +1,93 @@
+//! `serve`: the life of the service.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use mainstay_core::{Context, Phase, Result};
+use mainstay_sql::DatabaseSettings;
+
+use super::out;
+use crate::app::App;
+use crate::configuration::Configuration;
+use crate::service::Service;
+use crate::signals;
+
+/// Runs until a signal. `Ok(true)` is a clean end.
+pub(crate) async fn serve<S>(mut app: App<S>) -> Result<bool> {
+    if std::io::stdout().is_terminal() {
+        app.configuration.shutdown.settle = Duration::ZERO; // nobody balances load to a terminal
+    }
+    warn_of_unused_variables();
+    let whereabouts = Whereabouts::of(&app);
+    let service = Service::assemble(app);
+    signals::stop_on_signals(service.stopper())?;
+    let (mut phase, addresses) = (service.phase(), service.addresses());
+    tokio::spawn(async move {
+        if phase.wait_for(|phase| *phase >= Phase::Ready).await.is_ok_and(|phase| *phase == Phase::Ready)
+            && let Some((http, admin)) = addresses()
+        {
+            whereabouts.announce(&http.to_string(), &admin.to_string());
+        }
+    });
+
+    let report = service.run(&Context::background()).await;
+    for line in report.to_string().lines() {
+        tracing::warn!("{line}");
+    }
+    let clean = report.is_clean();
+    match report.error {
+        Some(error) => Err(error),
+        None => {
+            tracing::info!(clean, "stopped");
+            Ok(clean)
+        }
+    }
+}
+
+/// Where to look, said once the service is ready.
+struct Whereabouts {
+    name: &'static str,
+    pretty: bool,
+    /// The database's URL, masked, and the file if it is one.
+    database: Option<String>,
+}
+
+impl Whereabouts {
+    fn of<S>(app: &App<S>) -> Self {
+        let Configuration { name, log, database, .. } = &app.configuration;
+        Self {
+            name,
+            pretty: log.format.is_pretty(),
+            database: app.database.as_ref().map(|_| describe(database)),
+        }
+    }
+
+    fn announce(&self, http: &str, admin: &str) {
+        let database = self.database.as_deref().unwrap_or("none");
+        if !self.pretty {
+            tracing::info!(service = self.name, http, admin, database, "ready");
+            return;
+        }
+        let text = format!(
+            "\n  {} is ready\n\n    service   http://{http}\n    admin     http://{admin}   (API explorer at /docs, \
+             /metrics, /readyz)\n    database  {database}\n\n  Ctrl-C stops it in order.\n\n",
+            self.name
+        );
+        // A terminal that is gone has nobody to read this.
+        let _ = out(&text);
+    }
+}
+
+fn describe(settings: &DatabaseSettings) -> String {
+    match settings.sqlite_path() {
+        Some(path) => format!("SQLite in {} (made if it was missing)", path.display()),
+        None => settings.url.to_string(),
+    }
+}
+
+/// Variables that the platform may set for every service, and that this version does nothing with.
+fn warn_of_unused_variables() {
+    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some_and(|value| !value.is_empty()) {
+        tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set, but this version exports no traces: it is ignored");
+    }
+}

@@ -1,0 +1,43 @@
+//! The framework's own components that no other crate has: the database with its migrations.
+
+use mainstay_core::{BoxFuture, Component, Context, Result};
+use mainstay_sql::Db;
+use mainstay_sql::migrate::{Migrations, Migrator};
+
+/// The database as a component: connects, migrates, closes.
+pub(crate) struct DatabasePart {
+    db: Db,
+    migrations: Migrations,
+    migrate: bool,
+}
+
+impl DatabasePart {
+    pub(crate) fn new(db: Db, migrations: Migrations, migrate: bool) -> Self {
+        Self { db, migrations, migrate }
+    }
+}
+
+impl Component for DatabasePart {
+    fn name(&self) -> &str {
+        "database"
+    }
+
+    fn start<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async {
+            self.db.connect(ctx).await?;
+            if self.migrate {
+                for applied in Migrator::new(&self.db, self.migrations.clone()).up(ctx).await? {
+                    tracing::info!(migration = %applied, "migrated");
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn stop<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async {
+            self.db.close(ctx).await;
+            Vec::new()
+        })
+    }
+}

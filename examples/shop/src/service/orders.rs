@@ -1,0 +1,126 @@
+//! [`OrderService`]: placing, showing and cancelling orders.
+
+use std::collections::HashMap;
+
+use mainstay::prelude::*;
+use mainstay::sql::truncate_to_micros;
+
+use super::{page_limit, refused};
+use crate::config::Paging;
+use crate::domain::{NewOrder, Order, OrderStatus, Page};
+use crate::repository::{OrderFilter, OrderRecord, Orders, Products};
+
+/// Takes and keeps the orders.
+pub struct OrderService<O, P> {
+    orders: O,
+    products: P,
+    db: Db,
+    paging: Paging,
+}
+
+impl<O: Orders, P: Products> OrderService<O, P> {
+    /// A service over `orders` and `products` in `db`.
+    pub fn new(orders: O, products: P, db: Db, paging: Paging) -> Self {
+        Self { orders, products, db, paging }
+    }
+
+    /// Places an order at the prices of this moment. It is pending; no stock is taken yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument` that names each line whose product does not exist.
+    pub async fn place(&self, ctx: &Context, new: NewOrder) -> Result<Order> {
+        let new = &new; // the closure may run again: borrow, don't move
+        self.db
+            .transaction(ctx, |tx| async move {
+                let record = price(new, self.products.prices(ctx, &tx, &new.lines).await?)?;
+                self.orders.insert(ctx, &tx, &record).await?;
+                Ok(record.order)
+            })
+            .await
+    }
+
+    /// The order `id`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn find(&self, ctx: &Context, id: Uuid) -> Result<Order> {
+        self.orders.find(ctx, &self.db, id).await?.ok_or_else(|| Error::not_found("order"))
+    }
+
+    /// A page of orders, newest first.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a limit out of range or a cursor that no page gave.
+    pub async fn list(
+        &self,
+        ctx: &Context,
+        filter: OrderFilter,
+        limit: Option<u32>,
+        cursor: Option<String>,
+    ) -> Result<Page<Order>> {
+        let limit = page_limit(self.paging, limit)?;
+        let before = match cursor.as_deref().map(Uuid::parse_str) {
+            None => None,
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => return Err(refused("cursor", "expected the `next_cursor` of an earlier page")),
+        };
+        let orders = self.orders.list(ctx, &self.db, &filter, before, limit + 1).await?;
+        Ok(Page::cut(orders, limit, |order| order.id.to_string()))
+    }
+
+    /// Cancels the order `id`. Cancelling a cancelled one changes nothing and succeeds.
+    ///
+    /// # Errors
+    /// `NotFound`, or `FailedPrecondition` for a rejected order.
+    pub async fn cancel(&self, ctx: &Context, id: Uuid) -> Result<Order> {
+        self.db
+            .transaction(ctx, |tx| async move {
+                self.orders.cancel(ctx, &tx, id).await?;
+                let order = self.orders.find(ctx, &tx, id).await?.ok_or_else(|| Error::not_found("order"))?;
+                match order.status {
+                    OrderStatus::Cancelled => Ok(order),
+                    status => {
+                        let message = format!("a {} order can't be cancelled", status.as_str());
+                        Err(Error::failed_precondition(message))
+                    }
+                }
+            })
+            .await
+    }
+}
+
+/// The order that `new` becomes at these prices.
+fn price(new: &NewOrder, prices: Vec<(String, i64)>) -> Result<OrderRecord> {
+    let by_sku: HashMap<String, i64> = prices.into_iter().collect();
+    let mut prices = Vec::with_capacity(new.lines.len());
+    let mut missing = None;
+    for (index, line) in new.lines.iter().enumerate() {
+        match by_sku.get(&line.sku) {
+            Some(price) => prices.push(*price),
+            None => {
+                let violation = FieldViolation::new(format!("lines[{index}].sku"), "no such product");
+                let error = missing.unwrap_or_else(|| Error::invalid_argument("the order names unknown products"));
+                missing = Some(error.with_detail(violation));
+            }
+        }
+    }
+    if let Some(error) = missing {
+        return Err(error);
+    }
+    let total = new.lines.iter().zip(&prices).try_fold(0_i64, |sum, (line, price)| {
+        line.quantity.checked_mul(*price).and_then(|amount| sum.checked_add(amount))
+    });
+    let order = Order {
+        id: Uuid::now_v7(),
+        status: OrderStatus::Pending,
+        reason: None,
+        customer: new.customer.clone(),
+        lines: new.lines.clone(),
+        total_cents: total.ok_or_else(|| refused("lines", "the total is too large"))?,
+        created_at: truncate_to_micros(Timestamp::now()), // what the database keeps
+    };
+    Ok(OrderRecord { order, prices })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+# What a person runs and what CI runs are the same recipes. `just` alone lists them.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+default:
+    @just --list
+
+# Everything that decides whether a change lands.
+ci: fmt lint deny doc features test test-alone shop-checks
+
+# Formatting.
+fmt:
+    cargo fmt --all --check
+
+# Lints; a warning is an error.
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# One version of each crate, permissive licences, the public registry only.
+deny:
+    cargo deny check bans licenses sources
+
+# The documentation builds without a warning.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Every driver stands alone, and the framework stands without one.
+features:
+    cargo check -p mainstay-sql --no-default-features
+    cargo check -p mainstay-sql --no-default-features --features sqlite
+    cargo check -p mainstay-sql --no-default-features --features postgres
+    cargo check -p mainstay-sql --no-default-features --features mysql
+    cargo check -p mainstay --no-default-features
+
+# Start PostgreSQL and MariaDB if they don't answer; install them if they are missing (Debian, root).
+services:
+    .ci/services
+
+# All tests. With MAINSTAY_REQUIRE_SERVICES=1 a test without its server fails; otherwise it is reported as ignored.
+test:
+    .ci/test
+
+# The tests that use servers, with none in reach: they pass or are reported as ignored, and none is counted as passed.
+test-alone:
+    .ci/test-alone
+
+# The shop from outside: the README's tour as typed, and its OpenAPI document by a validator that is not ours.
+shop-checks:
+    .ci/tour
+    .ci/openapi
+
+# How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
+build-times:
+    .ci/build-times
