@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::{Canceler, Cause, Code, Component, Context, Error, Result};
+use crate::{Canceler, Cause, Code, Component, Context, Error, Result, task};
 
 mod report;
 mod start;
@@ -163,7 +163,7 @@ impl Running {
             None => std::future::pending().await, // a service without components waits for its stop
             Some(Ok((name, Ok(())))) => Error::internal(format!("{name} ended though nobody stopped it")),
             Some(Ok((name, Err(error)))) => error.context(format!("running {name}")),
-            Some(Err(error)) => panicked(error),
+            Some(Err(error)) => lost(error),
         }
     }
 
@@ -173,13 +173,9 @@ impl Running {
     }
 }
 
-fn panicked(error: JoinError) -> Error {
+fn lost(error: JoinError) -> Error {
     match error.try_into_panic() {
-        Ok(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Error::internal(format!("a component panicked: {text}"))
-        }
+        Ok(panic) => task::panicked("a component", &*panic),
         Err(error) => Error::internal("a component was aborted").with_source(error),
     }
 }

@@ -40,7 +40,9 @@ fn refusal(address: SocketAddr, hint: &str, error: io::Error) -> Error {
         ),
         ErrorKind::PermissionDenied => (
             Code::FailedPrecondition,
-            format!("can't listen on {address}: not permitted; ports below 1024 need a privilege, choose another{hint}"),
+            format!(
+                "can't listen on {address}: not permitted; ports below 1024 need a privilege, choose another{hint}"
+            ),
         ),
         _ => (Code::Unavailable, format!("can't listen on {address}: {error}{hint}")),
     };
@@ -51,7 +53,7 @@ fn refusal(address: SocketAddr, hint: &str, error: io::Error) -> Error {
 ///
 /// While the connection limit is reached nothing is accepted: new connections wait in the kernel's queue.
 pub(crate) async fn accept(listener: TcpListener, connections: Arc<Connections>) {
-    let places = Arc::new(Semaphore::new(connections.limits().max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(connections.limits().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let draining = connections.lifeline().draining().clone();
     let mut pause = PAUSES.0;
     loop {
@@ -99,7 +101,10 @@ fn serve(connections: &Arc<Connections>, stream: TcpStream, peer: SocketAddr, pl
 fn belongs_to_the_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
     )
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
-use self::activity::{Activity, Verdict};
+use self::activity::{Activity, Verdict, tick};
 use self::io::Io;
 use crate::HttpSettings;
 use crate::drain::Lifeline;
@@ -106,7 +106,7 @@ impl Connections {
 
     async fn watch(&self, mut http: std::pin::Pin<&mut Http<'_>>, connection: &Connection) {
         let Connection { activity, .. } = connection;
-        let mut timer = pin!(sleep_until(Instant::now() + self.limits.first_byte_timeout));
+        let mut timer = pin!(sleep_until(Instant::now() + tick(&self.limits)));
         let mut draining = pin!(self.lifeline.draining().cancelled());
         let mut draining_since = None;
         let mut said_goodbye = false;

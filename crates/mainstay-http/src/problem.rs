@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    // Boxed inside, one pointer.
     error: Error,
 }
 
@@ -137,9 +136,9 @@ impl Document {
     /// The details as an [`Error`] carries them.
     pub(crate) fn into_details(self) -> impl Iterator<Item = Detail> {
         let violations = self.errors.into_iter().map(|field| FieldViolation::new(field.path, field.message).into());
-        let info = self.info.map(|info| {
-            Detail::Info(ErrorInfo { reason: info.reason, domain: info.domain, metadata: info.metadata })
-        });
+        let info = self
+            .info
+            .map(|info| Detail::Info(ErrorInfo { reason: info.reason, domain: info.domain, metadata: info.metadata }));
         violations.chain(info)
     }
 }

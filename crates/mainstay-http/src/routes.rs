@@ -51,7 +51,7 @@ pub struct Routes<S = ()> {
 
 enum Entry<S> {
     Described(String, MethodRoutes<S>),
-    Plain(String, MethodRouter<S>),
+    Plain(String, Box<MethodRouter<S>>),
     Merged(Router<S>),
     Nested(String, Router<S>),
 }
@@ -88,7 +88,7 @@ where
 
     /// Routes `path` to an axum method router. It is served like the others and has no description.
     pub fn route_axum(mut self, path: &str, handlers: MethodRouter<S>) -> Self {
-        self.entries.push(Entry::Plain(path.to_owned(), handlers));
+        self.entries.push(Entry::Plain(path.to_owned(), Box::new(handlers)));
         self
     }
 
@@ -129,7 +129,7 @@ where
                 let handlers = handlers.into_iter().map(|route| route.with_state(state.clone())).collect();
                 Entry::Described(path, MethodRoutes { handlers })
             }
-            Entry::Plain(path, handlers) => Entry::Plain(path, handlers.with_state(state.clone())),
+            Entry::Plain(path, handlers) => Entry::Plain(path, Box::new(handlers.with_state(state.clone()))),
             Entry::Merged(router) => Entry::Merged(router.with_state(state.clone())),
             Entry::Nested(path, router) => Entry::Nested(path, router.with_state(state.clone())),
         });
@@ -155,12 +155,14 @@ where
         let mut list = Vec::new();
         for entry in &self.entries {
             match entry {
-                Entry::Described(path, MethodRoutes { handlers }) => list.extend(handlers.iter().map(|route| RouteInfo {
-                    method: route.method.to_string(),
-                    path: path.clone(),
-                    handler: route.handler.to_owned(),
-                    summary: route.summary.clone(),
-                })),
+                Entry::Described(path, MethodRoutes { handlers }) => {
+                    list.extend(handlers.iter().map(|route| RouteInfo {
+                        method: route.method.to_string(),
+                        path: path.clone(),
+                        handler: route.handler.to_owned(),
+                        summary: route.summary.clone(),
+                    }))
+                }
                 Entry::Plain(path, _) => list.push(RouteInfo {
                     method: "*".to_owned(),
                     path: path.clone(),
@@ -203,7 +205,7 @@ impl Routes<()> {
                         *at = std::mem::take(at).merge(route.router);
                     }
                 }
-                Entry::Plain(path, handlers) => router = router.route(&path, handlers),
+                Entry::Plain(path, handlers) => router = router.route(&path, *handlers),
                 Entry::Merged(other) => router = router.merge(other),
                 Entry::Nested(path, other) => router = router.nest(&path, other),
             }
@@ -231,7 +233,9 @@ impl Routes<()> {
             if !path.starts_with('/') {
                 mistakes.push(format!("the path `{path}` doesn't begin with `/`"));
             } else if path.split('/').any(|segment| segment.starts_with([':', '*'])) {
-                mistakes.push(format!("the path `{path}` has a parameter in the old form: write `{{name}}` or `{{*rest}}`"));
+                mistakes.push(format!(
+                    "the path `{path}` has a parameter in the old form: write `{{name}}` or `{{*rest}}`"
+                ));
             } else if let Entry::Described(_, MethodRoutes { handlers }) = entry {
                 let twice = handlers.iter().filter(|route| !methods.insert((path, &route.method)));
                 mistakes.extend(twice.map(|route| format!("{} {path} has two handlers", route.method)));

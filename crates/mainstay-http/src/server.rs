@@ -60,12 +60,7 @@ impl Server {
     /// A server that listens nowhere yet. `metrics` get its request metrics.
     ///
     /// Routes that can't be served are an error of `start`.
-    pub fn new(
-        name: impl Into<String>,
-        settings: HttpSettings,
-        routes: impl Into<Routes>,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(name: impl Into<String>, settings: HttpSettings, routes: impl Into<Routes>, metrics: &Metrics) -> Self {
         let (addr, lifeline) = (settings.addr, Lifeline::new());
         let connections = routes.into().build().map(|(router, options)| {
             let pipeline = Pipeline::new(settings.clone(), lifeline.clone(), options, metrics);

@@ -43,7 +43,7 @@ pub struct HttpSettings {
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
 
-    /// How many connections may be open. When all are, new ones wait in the kernel's queue.
+    /// How many connections may be open, at least one. When all are, new ones wait in the kernel's queue.
     pub max_connections: usize,
 
     /// The largest head of a request: its target and headers together, in bytes. Answered with 431.

@@ -175,6 +175,15 @@ impl Db {
         }
     }
 
+    /// A handle to a database that a test plays.
+    #[cfg(test)]
+    pub(crate) fn with_driver(driver: Arc<dyn Driver>) -> Self {
+        let url = DatabaseUrl::Sqlite(crate::settings::SqliteFile::Memory);
+        let db = Self::over(DatabaseSettings::default(), url, &Metrics::new(), false);
+        assert!(db.database().driver.set(driver).is_ok());
+        db
+    }
+
     pub(crate) fn in_transaction(handle: Handle) -> Self {
         Self(Target::Transaction(Arc::new(handle)))
     }
@@ -182,10 +191,6 @@ impl Db {
     /// The driver, for what needs a connection of its own: migrations.
     pub(crate) async fn driver(&self, ctx: &Context) -> Result<Arc<dyn Driver>> {
         self.database().driver(ctx).await
-    }
-
-    pub(crate) fn settings(&self) -> &DatabaseSettings {
-        &self.database().settings
     }
 
     pub(crate) async fn run(&self, ctx: &Context, call: Call) -> Result<Answer> {

@@ -11,6 +11,7 @@ use token::{Kind, Token, Tokens};
 
 /// The text for MySQL: every `$n` becomes `?`. The second part says for each `?` which value goes there, from zero, so
 /// that a number may come twice or out of order.
+#[cfg(any(feature = "mysql", test))]
 pub(crate) fn rewrite_placeholders(sql: &str) -> (String, Vec<usize>) {
     let mut rewritten = String::with_capacity(sql.len());
     let mut order = Vec::new();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use mainstay_core::{BoxFuture, Context, Error, Result};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Answer, Begin, Call, Dialect, Driver, PoolStats, Rows, Session};
 use crate::fault::{DatabaseError, DatabaseErrorKind};
@@ -97,16 +98,22 @@ impl Driver for Postgres {
             };
             let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
             // A task, so that the deadline frees the connection also while nobody polls the stream.
-            let pump = self.janitor.spawn(pump(ctx.clone(), lease, rows, sender));
+            let pump = self.janitor.spawn(pump(ctx.clone(), self.janitor.cut(), lease, rows, sender));
             Ok(received(receiver, pump))
         })
     }
 
     fn begin<'a>(&'a self, ctx: &'a Context, begin: Begin) -> BoxFuture<'a, Result<Box<dyn Session>>> {
         Box::pin(async move {
-            let mut session = PgSession::new(self.lease(ctx).await?);
-            session.begin(ctx, begin).await?;
-            Ok(Box::new(session) as Box<dyn Session>)
+            let mut again = Again { read: true, tried: false }; // nothing is lost with a BEGIN
+            loop {
+                let mut session = PgSession::new(self.lease(ctx).await?);
+                match session.begin(ctx, begin).await {
+                    Ok(()) => return Ok(Box::new(session) as Box<dyn Session>),
+                    Err(error) if again.once(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         })
     }
 
@@ -153,10 +160,11 @@ impl Again {
     }
 }
 
-/// Moves rows to the reader until they end, the reader is gone or `ctx` is done. Dropping the lease before the end
-/// cancels the statement.
+/// Moves rows to the reader until they end, the reader is gone, `ctx` is done or the driver is closed. Dropping the
+/// lease before the end cancels the statement.
 async fn pump(
     ctx: Context,
+    cut: CancellationToken,
     mut lease: Lease,
     mut rows: connection::Decoded,
     reader: mpsc::Sender<Row>,
@@ -173,6 +181,7 @@ async fn pump(
     tokio::select! {
         result = ctx.run(moving) => result?,
         () = reader.closed() => Ok(()), // noticed also while the server is silent
+        () = cut.cancelled() => Err(Error::unavailable("the database is closed")),
     }
 }
 

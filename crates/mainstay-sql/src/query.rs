@@ -203,11 +203,11 @@ impl Observation {
         }
         let took = self.start.elapsed();
         self.metrics.operation(self.operation, outcome, took);
-        let outcome = outcome.map_or("ok".to_owned(), |code| code.to_string());
+        let failure = outcome.map(tracing::field::display);
         if took >= self.slow {
-            tracing::warn!(target: "mainstay::sql", sql = %self.sql, ?took, outcome, "slow statement");
+            tracing::warn!(target: "mainstay::sql", sql = %self.sql, ?took, failure, "slow statement");
         } else {
-            tracing::debug!(target: "mainstay::sql", sql = %self.sql, ?took, outcome, "statement");
+            tracing::debug!(target: "mainstay::sql", sql = %self.sql, ?took, failure, "statement");
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 mod url;
 
 pub(crate) use url::DatabaseUrl;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", test))]
 pub(crate) use url::SqliteFile;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use url::{Host, Server};

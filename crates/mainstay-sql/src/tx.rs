@@ -195,7 +195,14 @@ fn backoff(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::StreamExt;
+    use mainstay_core::{BoxFuture, Code};
+
     use super::*;
+    use crate::driver::{Answer, Call, Dialect, Driver, PoolStats, Rows};
+    use crate::row::Row;
 
     #[test]
     fn pauses_grow_to_a_limit_and_are_random() {
@@ -219,24 +226,138 @@ mod tests {
         told.into_error().context("a repository's own words")
     }
 
-    #[cfg(feature = "sqlite")]
-    #[tokio::test]
-    async fn a_deadline_ends_the_attempts() {
-        let ctx = Context::background().with_timeout(Duration::from_millis(50));
-        let error = Db::memory().transaction(&ctx, |_| async { Err::<(), _>(conflict()) }).await.unwrap_err();
-        assert_eq!(error.code(), mainstay_core::Code::DeadlineExceeded);
-        assert!(error.is::<DatabaseError>(), "the last conflict is kept: {error:?}");
+    /// A database that does nothing, and whose commits answer as they are told.
+    struct Fake {
+        commit: fn() -> BoxFuture<'static, Result<()>>,
     }
 
-    #[cfg(feature = "sqlite")]
+    impl Fake {
+        fn db(commit: fn() -> BoxFuture<'static, Result<()>>) -> Db {
+            Db::with_driver(Arc::new(Fake { commit }))
+        }
+    }
+
+    impl Driver for Fake {
+        fn dialect(&self) -> Dialect {
+            Dialect::Sqlite
+        }
+
+        fn run<'a>(&'a self, _: &'a Context, _: Call) -> BoxFuture<'a, Result<Answer>> {
+            Box::pin(async { Ok(Answer::default()) })
+        }
+
+        fn stream<'a>(&'a self, _: &'a Context, _: Call) -> BoxFuture<'a, Result<Rows>> {
+            Box::pin(async { Ok(futures_util::stream::empty().boxed()) })
+        }
+
+        fn begin<'a>(&'a self, ctx: &'a Context, _: Begin) -> BoxFuture<'a, Result<Box<dyn Session>>> {
+            self.session(ctx)
+        }
+
+        fn session<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Box<dyn Session>>> {
+            let session = Fake { commit: self.commit };
+            Box::pin(async { Ok(Box::new(session) as Box<dyn Session>) })
+        }
+
+        fn stats(&self) -> PoolStats {
+            PoolStats::default()
+        }
+
+        fn close<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    impl Session for Fake {
+        fn run<'a>(&'a mut self, _: &'a Context, _: Call) -> BoxFuture<'a, Result<Answer>> {
+            Box::pin(async { Ok(Answer::default()) })
+        }
+
+        fn each<'a>(
+            &'a mut self,
+            _: &'a Context,
+            _: Call,
+            _: &'a mut (dyn FnMut(Row) -> BoxFuture<'static, Result<bool>> + Send),
+        ) -> BoxFuture<'a, Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn script<'a>(&'a mut self, _: &'a Context, _: &'a str) -> BoxFuture<'a, Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+            (self.commit)()
+        }
+
+        fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn without_a_deadline_the_attempts_are_counted() {
-        let (mut attempts, db) = (0, Db::memory());
+    async fn a_deadline_ends_the_attempts() {
+        let ctx = Context::background().with_timeout(Duration::from_secs(60));
+        let mut attempts = 0;
         let work = |_| {
             attempts += 1;
             async { Err::<(), _>(conflict()) }
         };
+        let error = Fake::db(|| Box::pin(async { Ok(()) })).transaction(&ctx, work).await.unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        assert!(error.is::<DatabaseError>(), "the last conflict is kept: {error:?}");
+        assert!(attempts > MAX_ATTEMPTS, "a deadline is the only limit, if there is one: {attempts}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_the_attempts_are_counted() {
+        let mut attempts = 0;
+        let work = |_| {
+            attempts += 1;
+            async { Ok(()) }
+        };
+        let db = Fake::db(|| Box::pin(async { Err(conflict()) })); // a conflict told at the commit counts as well
         let error = db.transaction(&Context::background(), work).await.unwrap_err();
-        assert_eq!((attempts, error.code()), (MAX_ATTEMPTS, mainstay_core::Code::Aborted));
+        assert_eq!((attempts, error.code()), (MAX_ATTEMPTS, Code::Aborted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_hangs_is_given_up_as_unknown() {
+        let ctx = Context::background().with_timeout(Duration::from_secs(1));
+        let start = Instant::now();
+        let db = Fake::db(|| Box::pin(std::future::pending()));
+        let error = db.transaction(&ctx, |_| async { Ok(()) }).await.unwrap_err();
+        assert!(error.is::<CommitUnknown>(), "{error:?}");
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        assert_eq!(start.elapsed(), Duration::from_secs(1) + COMMIT_GRACE); // of paused time
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_was_sent_is_finished_though_nobody_waits() {
+        static COMMITTED: AtomicBool = AtomicBool::new(false);
+        let db = Fake::db(|| {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                COMMITTED.store(true, Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        let ctx = Context::background();
+        let impatient = db.transaction(&ctx, |_| async { Ok(()) });
+        assert!(tokio::time::timeout(Duration::from_secs(1), impatient).await.is_err());
+        assert!(!COMMITTED.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(COMMITTED.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_context_that_is_done_commits_nothing() {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let db = Fake::db(|| unreachable!("it must not commit"));
+        let done = db.transaction(&ctx, |_| {
+            cancel.cancel();
+            async { Ok(()) }
+        });
+        assert_eq!(done.await.unwrap_err().code(), Code::Cancelled);
     }
 }

@@ -57,7 +57,6 @@ fn main() -> ExitCode {
         // Errors.
         violated_constraints_have_codes_and_names,
         a_write_in_a_read_only_transaction_is_refused,
-        a_server_that_is_not_there_is_unavailable_by_name,
         before_connect_and_after_close_it_is_unavailable,
         // Streams.
         a_long_stream_runs_in_bounded_memory,
@@ -86,6 +85,8 @@ fn main() -> ExitCode {
     ];
     let harness = cases![
         harness; Postgres, Mysql;
+        a_server_that_is_not_there_is_unavailable_by_name,
+        a_commit_whose_answer_is_lost_is_unknown_and_not_repeated,
         a_deadlock_is_aborted_and_tried_again
     ];
     let harness = cases![

@@ -26,9 +26,7 @@ impl Component for DatabasePart {
         Box::pin(async {
             self.db.connect(ctx).await?;
             if self.migrate {
-                for applied in Migrator::new(&self.db, self.migrations.clone()).up(ctx).await? {
-                    tracing::info!(migration = %applied, "migrated");
-                }
+                Migrator::new(&self.db, self.migrations.clone()).up(ctx).await?;
             }
             Ok(())
         })

@@ -172,7 +172,7 @@ mod tests {
         };
         let report = order.validate().unwrap_err();
         let paths: Vec<_> = report.iter().map(|(path, _)| path.to_string()).collect();
-        assert_eq!(paths, ["customer", "lines[1].sku", "lines[1].quantity"]);
+        assert_eq!(paths, ["customer", "lines[1].quantity", "lines[1].sku"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use mainstay::prelude::*;
 use crate::domain::{Line, Order, OrderStatus, Product};
 
 mod sql;
+pub mod statements;
 
 pub use sql::{SqlOrders, SqlProducts};
 

@@ -85,10 +85,6 @@ impl Scene {
         change(&mut part);
         self.lifecycle.add(Arc::new(part));
     }
-
-    fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
-    }
 }
 
 async fn until(mut phases: watch::Receiver<Phase>, phase: Phase) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::node::{Node, Source};
 
-/// The variables, the last one first wins nothing: each name is there once.
+/// The variables by name; each name is there once.
 pub(super) type Variables = Vec<(OsString, OsString)>;
 
 /// The tree of all `<PREFIX><SECTION>__<KEY>`. Any other name under the prefix is none of our business: Kubernetes

@@ -1,6 +1,6 @@
 //! [`Activity`]: what a connection has been doing, so that one timer can tell whether it has done it for too long.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -99,14 +99,22 @@ impl Activity {
         self.moment(&self.head_since).map(|since| since + limits.header_read_timeout)
     }
 
+    /// What to do now, and when to look again: at the next limit, and no later than the shortest of them, because
+    /// what the connection does in between doesn't touch the timer.
     pub(super) fn verdict(&self, limits: &HttpSettings, draining_since: Option<Instant>) -> Verdict {
         let now = Instant::now();
+        match self.judge(limits, draining_since, now) {
+            Verdict::Again(moment) => Verdict::Again(moment.min(now + tick(limits))),
+            verdict => verdict,
+        }
+    }
+
+    fn judge(&self, limits: &HttpSettings, draining_since: Option<Instant>, now: Instant) -> Verdict {
         if let Some(since) = self.moment(&self.blocked_since) {
             return at(since + limits.write_timeout, now, Verdict::Stalled("the client doesn't read its response"));
         }
         if self.open.load(Relaxed) > 0 {
-            // The requests have deadlines of their own. Look again as soon as anything could have gone wrong since.
-            return Verdict::Again(now + limits.write_timeout.min(limits.idle_timeout).max(Duration::from_millis(1)));
+            return Verdict::Again(now + limits.write_timeout); // the requests have deadlines of their own
         }
         if let Some(deadline) = self.head_deadline(limits) {
             return at(deadline, now, Verdict::Stalled("the head of a request took too long"));
@@ -150,6 +158,12 @@ impl Activity {
             mark => Some(self.born + Duration::from_millis(mark - 1)),
         }
     }
+}
+
+/// The longest a verdict holds. Never zero, or the timer would spin.
+pub(super) fn tick(limits: &HttpSettings) -> Duration {
+    let shortest = limits.first_byte_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+    shortest.max(Duration::from_millis(1))
 }
 
 fn at(deadline: Instant, now: Instant, verdict: Verdict) -> Verdict {
@@ -203,8 +217,10 @@ mod tests {
         pass(limits.idle_timeout * 2).await;
         assert!(matches!(activity.verdict(&limits, None), Verdict::Again(_)));
         activity.request_ended();
-        assert_eq!(activity.verdict(&limits, None), Verdict::Again(Instant::now() + limits.idle_timeout));
-        pass(limits.idle_timeout).await;
+        assert_eq!(activity.verdict(&limits, None), Verdict::Again(Instant::now() + tick(&limits)));
+        pass(limits.idle_timeout - Duration::from_secs(1)).await;
+        assert_eq!(activity.verdict(&limits, None), Verdict::Again(Instant::now() + Duration::from_secs(1)));
+        pass(Duration::from_secs(1)).await;
         assert_eq!(activity.verdict(&limits, None), Verdict::Idle);
     }
 

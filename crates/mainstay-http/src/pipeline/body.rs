@@ -79,7 +79,8 @@ pub(super) fn track(response: Response, mut record: Record, canceler: Canceler) 
         record.outcome = Outcome::Complete;
         return response;
     }
-    let announced = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let length = response.body().size_hint().exact().or(announced);
     response.map(|body| Body::new(Tracked { body, left: length, ended: false, record, canceler }))
 }

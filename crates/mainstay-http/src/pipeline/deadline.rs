@@ -77,7 +77,8 @@ mod tests {
     const SERVER: Duration = Duration::from_secs(30);
 
     fn limit(pairs: &[(&'static str, &str)], options: &RouteOptions) -> Result<Option<Duration>, Problem> {
-        let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let headers =
+            pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
         TimeLimit::of(&headers, options, SERVER).map(|limit| limit.0)
     }
 

@@ -164,7 +164,8 @@ mod tests {
         let text = metrics.render();
         let labels = r#"http_request_method="GET",http_route="/v1/things/{id}",http_response_status_code="200""#;
         for (bound, count) in [("0.001", 1), ("30.0", 1), ("60.0", 2), ("+Inf", 3)] {
-            let with_le = [format!(r#"{{le="{bound}",{labels}}} {count}"#), format!(r#"{{{labels},le="{bound}"}} {count}"#)];
+            let with_le =
+                [format!(r#"{{le="{bound}",{labels}}} {count}"#), format!(r#"{{{labels},le="{bound}"}} {count}"#)];
             assert!(with_le.iter().any(|line| text.contains(line)), "{bound}");
         }
         assert!(text.contains(&format!("http_server_request_duration_seconds_sum{{{labels}}} 135.001")), "{text}");

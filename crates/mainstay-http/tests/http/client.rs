@@ -70,8 +70,7 @@ async fn what_travels_with_the_context_arrives() {
     assert_ne!(seen.span_id, trace.span_id, "a call is a span of its own");
     assert_eq!((seen.state.as_deref(), seen.baggage.as_deref()), (Some("a=1"), Some("k=v")));
     assert!(seen.left.is_some_and(|left| left <= 99_995), "less the allowance for the way home: {:?}", seen.left);
-    let free: Seen =
-        client.get(scene.url("/seen")).send(&Context::background()).await.unwrap().json().await.unwrap();
+    let free: Seen = client.get(scene.url("/seen")).send(&Context::background()).await.unwrap().json().await.unwrap();
     assert_eq!(free.left, None);
     let echoed: Seen = client.post(scene.url("/echo")).json(&free).send(&ctx).await.unwrap().json().await.unwrap();
     assert_eq!(echoed, free);

@@ -167,9 +167,12 @@ async fn a_services_own_answers_go_out_untouched() {
     let paths = ["/bare404", "/text400", "/html500", "/teapot", "/gone"];
     let routes = paths.iter().fold(Routes::new(), |routes, path| routes.route(path, get(deliberate)));
     let scene = Scene::new(routes).await;
-    for (path, status, body) in
-        [("/bare404", 404, ""), ("/text400", 400, "my own words"), ("/html500", 500, "<p>oops"), ("/teapot", 418, "short")]
-    {
+    for (path, status, body) in [
+        ("/bare404", 404, ""),
+        ("/text400", 400, "my own words"),
+        ("/html500", 500, "<p>oops"),
+        ("/teapot", 418, "short"),
+    ] {
         let answer = scene.get(path).await;
         assert_eq!((answer.status, answer.text()), (status, body), "{path}");
     }

@@ -79,8 +79,7 @@ fn first(problem: &serde_json::Value) -> (&str, &str) {
 
 #[tokio::test]
 async fn a_valid_body_is_taken_and_the_answer_tells_where() {
-    let answer =
-        scene().await.post_json("/orders", r#"{"customer":"c","lines":[{"sku":"a","quantity":1}]}"#).await;
+    let answer = scene().await.post_json("/orders", r#"{"customer":"c","lines":[{"sku":"a","quantity":1}]}"#).await;
     assert_eq!((answer.status, answer.headers["location"].as_str()), (201, "/v1/orders/1"));
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.text(), r#"{"customer":"c","lines":[{"sku":"a","quantity":1}]}"#);
@@ -149,8 +148,7 @@ async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
 
 #[tokio::test]
 async fn a_body_that_pauses_is_refused() {
-    let settings =
-        HttpSettings { body_read_timeout: std::time::Duration::from_millis(20), ..settings() };
+    let settings = HttpSettings { body_read_timeout: std::time::Duration::from_millis(20), ..settings() };
     let scene = Scene::with(settings, Routes::new().route("/orders", post(place))).await;
     let mut wire = scene.connect().await;
     wire.send("POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{").await;

@@ -118,7 +118,8 @@ fn every_reference_leads_somewhere_and_the_text_is_the_same_each_time() {
 
 #[test]
 fn operation_ids_are_unique() {
-    let routes: Routes = Routes::new().route("/a", get(file_like)).route("/b/c", get(file_like)).route("/d", get(|| async {}));
+    let routes: Routes =
+        Routes::new().route("/a", get(file_like)).route("/b/c", get(file_like)).route("/d", get(|| async {}));
     let document = routes.openapi("x", "1");
     let id = |path: &str| document["paths"][path]["get"]["operationId"].as_str().unwrap().to_owned();
     assert_eq!([id("/a"), id("/b/c"), id("/d")], ["get_a", "get_b_c", "get_d"]);

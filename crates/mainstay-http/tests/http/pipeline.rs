@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::{MatchedPath, State};
 use axum::http::{HeaderName, HeaderValue};
 use mainstay_core::{ByteSize, Context, Result};
 use mainstay_http::routing::{get, post};
@@ -218,16 +219,53 @@ async fn tower_layers_work_on_one_route_and_on_all() {
     let header = |name: &'static str| {
         SetResponseHeaderLayer::overriding(HeaderName::from_static(name), HeaderValue::from_static("set"))
     };
-    let routes = Routes::new()
-        .route("/one", get(ok).layer(header("x-one")))
-        .route("/other", get(ok))
-        .layer(header("x-all"));
+    let routes =
+        Routes::new().route("/one", get(ok).layer(header("x-one"))).route("/other", get(ok)).layer(header("x-all"));
     let scene = Scene::new(routes).await;
     let one = scene.get("/one").await;
     assert_eq!((one.headers["x-one"].as_str(), one.headers["x-all"].as_str()), ("set", "set"));
     let other = scene.get("/other").await;
     assert!(!other.headers.contains_key("x-one") && other.headers["x-all"] == "set");
     assert_eq!(scene.get("/nowhere").await.headers["x-all"], "set");
+}
+
+async fn state_of(State(name): State<&'static str>, path: MatchedPath) -> String {
+    format!("{name} {}", path.as_str())
+}
+
+#[tokio::test]
+async fn nested_routes_have_their_own_state_options_and_full_templates() {
+    let plain = axum::Router::new().route("/plain/{id}", axum::routing::get(state_of));
+    let inner = Routes::new()
+        .route("/", get(state_of))
+        .route("/slow", get(never_ends).deadline(Duration::from_millis(20)))
+        .route_axum("/own", axum::routing::get(state_of))
+        .merge_axum(plain)
+        .with_state("inner");
+    let outer = Routes::new().route("/v1/outer", get(state_of)).with_state("outer");
+    let scene = Scene::new(outer.merge(Routes::new().nest("/v1", inner))).await;
+    for (path, text) in [
+        ("/v1", "inner /v1"),
+        ("/v1/own", "inner /v1/own"),
+        ("/v1/plain/7", "inner /v1/plain/{id}"),
+        ("/v1/outer", "outer /v1/outer"),
+    ] {
+        assert_eq!(scene.get(path).await.text(), text);
+    }
+    scene.get("/v1/slow").await.problem(504, "DEADLINE_EXCEEDED");
+    scene.get("/v1/plain").await.problem(404, "NOT_FOUND");
+}
+
+async fn never_ends() {
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn odd_targets_are_answered_like_any_other() {
+    let scene = Scene::new(Routes::new().route("/", get(ok))).await;
+    for (line, status) in [("OPTIONS *", 404), ("CONNECT test:80", 404), ("GET http://test/", 200), ("GET //", 404)] {
+        assert_eq!(scene.ask(line, "", "").await.status, status, "{line}");
+    }
 }
 
 #[tokio::test]

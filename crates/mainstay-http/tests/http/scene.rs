@@ -105,7 +105,10 @@ impl Wire {
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let split = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
         let headers: HashMap<_, _> = lines.filter_map(split).collect();
-        let length = headers.get("content-length").filter(|_| !self.is_head).map_or(0, |length| length.parse::<usize>().unwrap());
+        let length = headers
+            .get("content-length")
+            .filter(|_| !self.is_head)
+            .map_or(0, |length| length.parse::<usize>().unwrap());
         while self.buffer.len() < length {
             assert!(self.read().await > 0, "the body broke off after {} of {length} bytes", self.buffer.len());
         }
@@ -153,7 +156,11 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
-        assert_eq!((problem["status"].as_u64(), problem["code"].as_str()), (Some(status.into()), Some(code)), "{problem}");
+        assert_eq!(
+            (problem["status"].as_u64(), problem["code"].as_str()),
+            (Some(status.into()), Some(code)),
+            "{problem}"
+        );
         assert_eq!(problem["request_id"], self.headers["x-request-id"]);
         problem
     }

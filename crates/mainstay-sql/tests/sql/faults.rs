@@ -1,12 +1,15 @@
 //! Errors: their codes, and what they tell.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{Code, Result};
 use mainstay_sql::testing::Scene;
-use mainstay_sql::{DatabaseError, DatabaseErrorKind as Kind, DatabaseSettings, Db, Dialect, TxOptions};
+use mainstay_sql::{CommitUnknown, DatabaseError, DatabaseErrorKind as Kind, DatabaseSettings, Db, TxOptions};
 use mainstay_telemetry::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const PARENTS: &str = "CREATE TABLE parents (id INTEGER PRIMARY KEY, name VARCHAR(50) NOT NULL,
                        age INTEGER, CONSTRAINT of_age CHECK (age >= 18), CONSTRAINT unique_name UNIQUE (name))";
@@ -58,11 +61,7 @@ pub(crate) async fn a_server_that_is_not_there_is_unavailable_by_name(Scene { db
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let port = silent.local_addr()?.port();
     drop(silent);
-    let url = match db.dialect() {
-        Dialect::Postgres => format!("postgres://ada:hunter2@127.0.0.1:{port}/shop"),
-        Dialect::Mysql => format!("mysql://ada:hunter2@127.0.0.1:{port}/shop"),
-        Dialect::Sqlite => return Ok(()), // a file is always there
-    };
+    let url = format!("{}://ada:hunter2@127.0.0.1:{port}/shop", db.dialect());
     let other = Db::new(&DatabaseSettings::from_url(url), &Metrics::new())?;
     let error = other.connect(&ctx).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
@@ -96,4 +95,71 @@ pub(crate) async fn before_connect_and_after_close_it_is_unavailable(Scene { ctx
     assert_eq!(begun.unwrap_err().code(), Code::Unavailable);
     db.close(&ctx).await;
     Ok(())
+}
+
+/// The network breaks at the worst moment: COMMIT is on its way, or done, and the answer never comes.
+pub(crate) async fn a_commit_whose_answer_is_lost_is_unknown_and_not_repeated(
+    Scene { db, ctx, settings, .. }: Scene,
+) -> Result<()> {
+    db.query("CREATE TABLE entries (id INTEGER PRIMARY KEY)").execute(&ctx).await?;
+    for (id, reaches_the_server) in [(1, false), (2, true)] {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
+        let (user, rest) = rest.split_once('@').expect("a user");
+        let (server, database) = rest.split_once('/').expect("a database");
+        let url = format!("{scheme}://{user}@{}/{database}", proxy.local_addr()?);
+        let server = server.to_owned();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = proxy.accept().await {
+                tokio::spawn(break_at_commit(client, server.clone(), reaches_the_server));
+            }
+        });
+        let fragile = Db::new(&DatabaseSettings::from_url(url), &Metrics::new())?;
+        fragile.connect(&ctx).await?;
+        let (ctx, attempts) = (&ctx, &AtomicU32::new(0));
+        let error = fragile
+            .transaction(ctx, |tx| async move {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                tx.query("INSERT INTO entries (id) VALUES ($1)").bind(id).execute(ctx).await
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+        assert!(error.is::<CommitUnknown>(), "{error:?}");
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+        fragile.close(ctx).await;
+        while reaches_the_server && db.read("SELECT COUNT(*) FROM entries").one::<i64>(ctx).await? == 0 {
+            tokio::task::yield_now().await; // it happened, whatever we were told
+        }
+    }
+    Ok(())
+}
+
+/// Carries bytes both ways until the client says COMMIT.
+async fn break_at_commit(mut client: TcpStream, server: String, reaches_the_server: bool) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let bytes = &asked[..read?];
+                let commit = bytes.windows(6).any(|word| word.eq_ignore_ascii_case(b"commit"));
+                if bytes.is_empty() || (commit && !reaches_the_server) {
+                    return Ok(());
+                }
+                server.write_all(bytes).await?;
+                if commit {
+                    let _ = server.read(&mut answered).await?; // the server is done; nobody hears of it
+                    return Ok(());
+                }
+            }
+            read = server.read(&mut answered) => {
+                let bytes = &answered[..read?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(bytes).await?;
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use mainstay::prelude::*;
 
+use super::statements::{self, FIND_ORDER, FIND_PRODUCT};
 use super::{OrderFilter, OrderRecord, Orders, Products};
 use crate::domain::{Line, Order, OrderStatus, Product};
 
@@ -43,15 +44,15 @@ impl Products for SqlProducts {
     }
 
     async fn find(&self, ctx: &Context, db: &Db, sku: &str) -> Result<Option<Product>> {
-        db.read("SELECT sku, name, price_cents, stock FROM products WHERE sku = $1").bind(sku).optional(ctx).await
+        db.read(FIND_PRODUCT).bind(sku).optional(ctx).await
     }
 
     async fn list(&self, ctx: &Context, db: &Db, after: Option<String>, limit: u32) -> Result<Vec<Product>> {
-        db.read(list_products(after, limit)).all(ctx).await
+        db.read(statements::list_products(after, limit)).all(ctx).await
     }
 
     async fn prices(&self, ctx: &Context, db: &Db, lines: &[Line]) -> Result<Vec<(String, i64)>> {
-        db.query(prices(lines)).all(ctx).await
+        db.query(statements::prices(lines)).all(ctx).await
     }
 }
 
@@ -89,7 +90,7 @@ impl Orders for SqlOrders {
         before: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<Order>> {
-        assemble(db.read(list_orders(filter, before, limit)).all(ctx).await?)
+        assemble(db.read(statements::list_orders(filter, before, limit)).all(ctx).await?)
     }
 
     async fn cancel(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<bool> {
@@ -101,9 +102,6 @@ impl Orders for SqlOrders {
         Ok(cancelled == 1)
     }
 }
-
-const FIND_ORDER: &str = "SELECT o.id, o.customer, o.status, o.reason, o.total_cents, o.created_at, l.sku, l.quantity \
-     FROM orders o JOIN order_lines l ON l.order_id = o.id WHERE o.id = $1 ORDER BY l.line";
 
 /// One row of the join of orders and their lines.
 #[derive(FromRow)]
@@ -137,38 +135,4 @@ fn assemble(rows: Vec<OrderLine>) -> Result<Vec<Order>> {
         }
     }
     Ok(orders)
-}
-
-fn list_products(after: Option<String>, limit: u32) -> Sql {
-    let mut sql = Sql::new("SELECT sku, name, price_cents, stock FROM products");
-    if let Some(after) = after {
-        sql = sql.push_bind(" WHERE sku > ", after);
-    }
-    sql.push_bind(" ORDER BY sku LIMIT ", i64::from(limit))
-}
-
-fn prices(lines: &[Line]) -> Sql {
-    Sql::new("SELECT sku, price_cents FROM products WHERE ").push_in("sku", lines.iter().map(|line| line.sku.as_str()))
-}
-
-/// The page is cut in the inner select, along one index; the join adds the lines of just those orders.
-fn list_orders(filter: &OrderFilter, before: Option<Uuid>, limit: u32) -> Sql {
-    let mut sql = Sql::new(
-        "SELECT o.id, o.customer, o.status, o.reason, o.total_cents, o.created_at, l.sku, l.quantity \
-         FROM (SELECT id, customer, status, reason, total_cents, created_at FROM orders",
-    );
-    let mut word = " WHERE ";
-    if let Some(customer) = &filter.customer {
-        sql = sql.push(word).push_bind("customer = ", customer);
-        word = " AND ";
-    }
-    if let Some(status) = filter.status {
-        sql = sql.push(word).push_bind("status = ", status.as_str());
-        word = " AND ";
-    }
-    if let Some(before) = before {
-        sql = sql.push(word).push_bind("id < ", before);
-    }
-    sql.push_bind(" ORDER BY id DESC LIMIT ", i64::from(limit))
-        .push(") o JOIN order_lines l ON l.order_id = o.id ORDER BY o.id DESC, l.line")
 }
