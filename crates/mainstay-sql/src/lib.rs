@@ -1,4 +1,53 @@
 //! Portable SQL over SQLite, PostgreSQL and MySQL/MariaDB.
+//!
+//! SQL is written as SQL, with `$1`, `$2` … as placeholders on every database, and each call takes a
+//! [`Context`](mainstay_core::Context): when that is done, the statement stops, in the database too.
+//!
+//! - [`Db`] is the handle; [`Db::query`] and [`Db::read`] run statements, [`Db::transaction`] runs a closure in a
+//!   transaction and again after a conflict. [`Tx`] derefs to [`Db`], so a repository that takes `&Db` works in both.
+//! - [`Statement`] is a `&'static str`, an [`sql!`] where databases differ, or a [`Sql`] where the text depends on input.
+//! - [`FromRow`] turns rows into structs (derived), tuples and single values; [`Value`] has the table of types.
+//! - [`migrate`] changes the schema; `testing` (a feature) makes temporary databases.
+//!
+//! ```
+//! use mainstay_core::{Context, Error, Result};
+//! use mainstay_sql::{Db, FromRow};
+//!
+//! #[derive(FromRow)]
+//! struct Account {
+//!     owner: String,
+//!     balance: i64,
+//! }
+//!
+//! async fn pay(ctx: &Context, db: &Db, from: i64, to: i64, amount: i64) -> Result<Account> {
+//!     const ADD: &str = "UPDATE accounts SET balance = balance + $2 WHERE id = $1";
+//!     db.transaction(ctx, |tx| async move {
+//!         tx.query(ADD).bind(from).bind(-amount).execute(ctx).await?;
+//!         tx.query(ADD).bind(to).bind(amount).execute(ctx).await?;
+//!         let account: Account = tx.query("SELECT owner, balance FROM accounts WHERE id = $1").bind(from).one(ctx).await?;
+//!         if account.balance < 0 {
+//!             return Err(Error::failed_precondition("not enough money")); // undoes both
+//!         }
+//!         Ok(account)
+//!     })
+//!     .await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+//! # if cfg!(not(feature = "sqlite")) { return Ok(()) }
+//! let (ctx, db) = (Context::background(), Db::memory());
+//! db.query("CREATE TABLE accounts (id BIGINT PRIMARY KEY, owner TEXT NOT NULL, balance BIGINT NOT NULL)").execute(&ctx).await?;
+//! db.query("INSERT INTO accounts (id, owner, balance) VALUES (1, 'Ada', 10), (2, 'Bob', 0)").execute(&ctx).await?;
+//! assert_eq!(pay(&ctx, &db, 1, 2, 7).await?.balance, 3);
+//! assert!(pay(&ctx, &db, 1, 2, 7).await.is_err());
+//! # Ok(()) }
+//! ```
+//!
+//! # Where the promises end
+//! - A statement outside a transaction that was cut off may or may not have taken effect; in a transaction it is undone.
+//! - Session settings (`SET …`) outlive their statement on a connection that others use later. Give them to the user or
+//!   the database with `ALTER ROLE … SET` instead.
+//! - The connection to a server is not encrypted in this version: a URL that asks for TLS is refused.
 
 mod db;
 mod driver;

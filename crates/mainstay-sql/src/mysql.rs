@@ -28,6 +28,9 @@ use session::MysqlSession;
 /// How many rows of a stream may be on their way that the caller hasn't taken.
 const AHEAD: usize = 32;
 
+/// How long `close` waits for statements that were killed, after its context was done.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// A MySQL or MariaDB server, connected.
 pub(crate) struct Mysql {
     pool: Pool<Link>,
@@ -61,7 +64,12 @@ impl Mysql {
             Box::pin(async move { connector.connect().await })
         });
         let streams = (settings.max_connections / 2).max(1) as usize;
-        let mysql = Self { pool, killer, streams: Arc::new(Semaphore::new(streams)), acquire_timeout: settings.acquire_timeout };
+        let mysql = Self {
+            pool,
+            killer,
+            streams: Arc::new(Semaphore::new(streams)),
+            acquire_timeout: settings.acquire_timeout,
+        };
         drop(mysql.acquire(ctx).await?);
         Ok(mysql)
     }
@@ -159,7 +167,10 @@ impl Driver for Mysql {
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             self.streams.close();
-            self.pool.close(ctx).await;
+            if !self.pool.close(ctx).await {
+                self.killer.cut();
+                self.pool.close(&Context::background().with_timeout(STOP_GRACE)).await;
+            }
         })
     }
 }

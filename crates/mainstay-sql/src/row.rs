@@ -62,6 +62,18 @@ impl Row {
         self.columns.iter().any(|column| **column == *name)
     }
 
+    /// The cells in order, for people.
+    pub(crate) fn to_line(&self) -> String {
+        let cell = |value: &Value| match value {
+            Value::Null => "NULL".to_owned(),
+            Value::Int(number) => number.to_string(),
+            Value::Text(text) => text.clone(),
+            Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => format!("{other:?}"),
+        };
+        self.values.iter().map(cell).collect::<Vec<_>>().join(" ")
+    }
+
     /// The names of the columns, in order.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|column| &**column)

@@ -60,7 +60,8 @@ impl<S> App<S> {
         if self.database.is_some() {
             return Err(mainstay_core::Error::internal("`App::database` was called twice; clone the first `Db`"));
         }
-        let db = Db::new(&self.configuration.database, &self.metrics)?;
+        let db = Db::new(&self.configuration.database, &self.metrics)
+            .map_err(|error| error.context(self.configuration.origin("database.url")))?;
         self.database = Some((db.clone(), migrations));
         let probe = db.clone();
         self.depend("database", Importance::Critical, move |ctx| {

@@ -121,6 +121,16 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
     }
 }
 
+impl<S> Configuration<S> {
+    /// The key with where its value came from, for errors about that value: `database.url (config.yaml:3:8)`.
+    pub(crate) fn origin(&self, key: &str) -> String {
+        match self.effective.iter().find(|setting| setting.key == key) {
+            Some(setting) => format!("{key} ({})", setting.source),
+            None => key.to_owned(),
+        }
+    }
+}
+
 /// A section that a later version will know.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]

@@ -9,11 +9,13 @@ pub(crate) struct DatabasePart {
     db: Db,
     migrations: Migrations,
     migrate: bool,
+    /// The setting that says where the database is, and its source, for the error that it isn't there.
+    origin: String,
 }
 
 impl DatabasePart {
-    pub(crate) fn new(db: Db, migrations: Migrations, migrate: bool) -> Self {
-        Self { db, migrations, migrate }
+    pub(crate) fn new(db: Db, migrations: Migrations, migrate: bool, origin: String) -> Self {
+        Self { db, migrations, migrate, origin }
     }
 }
 
@@ -24,7 +26,7 @@ impl Component for DatabasePart {
 
     fn start<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
-            self.db.connect(ctx).await?;
+            self.db.connect(ctx).await.map_err(|error| error.context(self.origin.clone()))?;
             if self.migrate {
                 Migrator::new(&self.db, self.migrations.clone()).up(ctx).await?;
             }

@@ -67,7 +67,7 @@ impl Service {
         lifecycle.add(admin.clone());
         if let Some((db, migrations)) = database {
             let migrate = configuration.database.migrate_on_start;
-            lifecycle.add(Arc::new(DatabasePart::new(db, migrations, migrate)));
+            lifecycle.add(Arc::new(DatabasePart::new(db, migrations, migrate, configuration.origin("database.url"))));
         }
         for component in components {
             lifecycle.add(component);
@@ -110,5 +110,5 @@ fn address_hint(name: &str, section: &str, addr: SocketAddr) -> String {
     let mut other = addr;
     other.set_port(addr.port().checked_add(1).unwrap_or(1024));
     let prefix = name.to_uppercase().replace('-', "_");
-    format!("stop the program that listens there, or choose another address: {prefix}_{section}__ADDR={other} cargo run")
+    format!("{prefix}_{section}__ADDR={other} cargo run")
 }

@@ -15,9 +15,9 @@ const BINARY: u16 = 63;
 /// The values in the order of the placeholders.
 pub(super) fn params(values: &[Value], order: &[usize]) -> Result<Vec<MysqlValue>> {
     let param = |index: &usize| {
-        let value = values.get(*index).ok_or_else(|| {
-            Error::internal(format!("`${}` has no value: {} are bound", index + 1, values.len()))
-        })?;
+        let value = values
+            .get(*index)
+            .ok_or_else(|| Error::internal(format!("`${}` has no value: {} are bound", index + 1, values.len())))?;
         cell_of(value).map_err(|error| error.context(format!("binding ${}", index + 1)))
     };
     order.iter().map(param).collect()
@@ -137,7 +137,9 @@ fn moment(year: u16, month: u8, day: u8, hour: u8, minute: u8, second: u8, micro
 /// The session's time zone is UTC, whatever the server's.
 fn timestamp(time: DateTime) -> Result<Value> {
     let zoned = time.to_zoned(TimeZone::UTC);
-    Ok(Value::Timestamp(zoned.map_err(|error| Error::internal("a timestamp out of range").with_source(error))?.timestamp()))
+    Ok(Value::Timestamp(
+        zoned.map_err(|error| Error::internal("a timestamp out of range").with_source(error))?.timestamp(),
+    ))
 }
 
 #[cfg(test)]

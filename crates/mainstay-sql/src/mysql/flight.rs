@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{BoxFuture, Context, Result};
+use mainstay_core::{BoxFuture, Context, Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::INTERRUPTED;
 use super::link::{Connector, Link};
@@ -34,6 +35,8 @@ const SESSION_END: Duration = Duration::from_secs(5);
 pub(super) struct Killer {
     connector: Connector,
     kills: Arc<Semaphore>,
+    /// Ends whatever still runs, when the patience of `close` is over.
+    cut: CancellationToken,
     /// Work is left behind in `drop`, which may run where there is no runtime to be found.
     runtime: Handle,
 }
@@ -50,7 +53,17 @@ pub(super) struct Flight<T: Send + 'static> {
 
 impl Killer {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, kills: Arc::new(Semaphore::new(KILLS)), runtime: Handle::current() }
+        Self {
+            connector,
+            kills: Arc::new(Semaphore::new(KILLS)),
+            cut: CancellationToken::new(),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Every piece of work, now and later, ends with an error.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -82,12 +95,13 @@ impl<T: Send + 'static> Flight<T> {
 
     /// The connection and what the work came to, or the cause of `ctx`, after which the work is left behind.
     pub(super) async fn finish(mut self, ctx: &Context) -> Result<(Loan, Result<T>)> {
-        let Some(work) = &mut self.work else { return Err(mainstay_core::Error::internal("a flight ends once")) };
+        let Some(work) = &mut self.work else { return Err(Error::internal("a flight ends once")) };
         self.started = true;
         let landed = tokio::select! {
             biased;
             landed = work => landed,
             cause = ctx.done() => return Err(cause.into_error()),
+            () = self.killer.cut.cancelled() => return Err(Error::unavailable("the database is closed")),
         };
         self.work = None;
         Ok(landed)

@@ -1,5 +1,5 @@
-//! The driver by itself, against the MySQL or MariaDB at `MAINSTAY_TEST_MYSQL`, by default the one on this machine
-//! that lets root in without a password. Each test makes a database of its own and drops it.
+//! The driver by itself, against the server that the test harness finds. Each test makes a database of its own and
+//! drops it; without a server there is nothing to test, unless `MAINSTAY_REQUIRE_SERVICES=1` says that there must be.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,13 +26,13 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new() -> Self {
+    async fn new() -> Option<Self> {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut DatabaseSettings)) -> Self {
+    async fn with(change: impl FnOnce(&mut DatabaseSettings)) -> Option<Self> {
+        let server = server().await?;
         let name = format!("mainstay_driver_{}", uuid::Uuid::new_v4().simple());
-        let server = server();
         let mut admin = admin(&server).await;
         use mysql_async::prelude::Queryable;
         admin.query_drop(format!("CREATE DATABASE {name}")).await.unwrap();
@@ -42,7 +42,7 @@ impl Scene {
         let metrics = SqlMetrics::new(&Metrics::new());
         let ctx = Context::background();
         let db = Mysql::connect(&ctx, &server, &settings, &metrics).await.unwrap();
-        Self { db, ctx, admin, name }
+        Some(Self { db, ctx, admin, name })
     }
 
     async fn run(&self, sql: &'static str) -> Result<Answer> {
@@ -75,11 +75,13 @@ impl Scene {
     }
 }
 
-fn server() -> Server {
-    let url = std::env::var("MAINSTAY_TEST_MYSQL").unwrap_or_else(|_| "mysql://root@127.0.0.1:3306".to_owned());
-    match DatabaseUrl::parse(&url).unwrap() {
-        DatabaseUrl::Mysql(server) => server,
-        other => panic!("not a MySQL url: {:?}", other.dialect()),
+/// The server, or `None` where there is none and none is required.
+async fn server() -> Option<Server> {
+    match crate::testing::Server::Mysql.url().await.map(|url| DatabaseUrl::parse(&url)) {
+        Ok(Ok(DatabaseUrl::Mysql(server))) => Some(server),
+        Ok(other) => panic!("not a MySQL url: {other:?}"),
+        Err(reason) if std::env::var("MAINSTAY_REQUIRE_SERVICES").is_ok_and(|value| value == "1") => panic!("{reason}"),
+        Err(_) => None,
     }
 }
 
@@ -104,7 +106,7 @@ fn kind(error: &Error) -> DatabaseErrorKind {
 
 #[tokio::test]
 async fn every_value_comes_back_as_it_went() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else { return };
     scene
         .run(
             "CREATE TABLE a (b TINYINT(1), i BIGINT, f DOUBLE, t TEXT, y VARBINARY(20), u BINARY(16), ts DATETIME(6),
@@ -159,7 +161,7 @@ async fn every_value_comes_back_as_it_went() {
 #[tokio::test]
 async fn matched_rows_are_counted_and_refusals_are_told_apart() {
     use DatabaseErrorKind as Kind;
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else { return };
     scene.run("CREATE TABLE p (id INT PRIMARY KEY)").await.unwrap();
     scene
         .run(
@@ -192,7 +194,7 @@ async fn matched_rows_are_counted_and_refusals_are_told_apart() {
 
 #[tokio::test]
 async fn a_statement_is_stopped_on_the_server_and_its_connection_is_used_again() {
-    let mut scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(mut scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let connection = scene.number("SELECT CONNECTION_ID()").await;
     let short = scene.ctx.with_timeout(std::time::Duration::from_millis(30));
     assert_eq!(scene.db.run(&short, call(LONG, [])).await.unwrap_err().code(), Code::DeadlineExceeded);
@@ -212,7 +214,7 @@ async fn a_statement_is_stopped_on_the_server_and_its_connection_is_used_again()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_kill_never_hits_the_next_statement() {
-    let scene = Scene::with(|settings| settings.max_connections = 2).await;
+    let Some(scene) = Scene::with(|settings| settings.max_connections = 2).await else { return };
     for round in 0..200_u64 {
         // Some end before they are killed, some in the middle of it, some are killed.
         let short = scene.ctx.with_timeout(std::time::Duration::from_micros(round * 10));
@@ -228,7 +230,7 @@ async fn a_late_kill_never_hits_the_next_statement() {
 
 #[tokio::test]
 async fn transactions_commit_roll_back_and_end_when_dropped() {
-    let scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let Scene { db, ctx, .. } = &scene;
     scene.run("CREATE TABLE a (id INT)").await.unwrap();
     let mut dropped = db.begin(ctx, Begin::default()).await.unwrap();
@@ -236,13 +238,24 @@ async fn transactions_commit_roll_back_and_end_when_dropped() {
     drop(dropped);
     let isolation = Some(Isolation::Serializable);
     let mut kept = db.begin(ctx, Begin { isolation, read_only: false }).await.unwrap();
-    let mut level = kept.run(ctx, call("SELECT trx_isolation_level FROM information_schema.innodb_trx
-        WHERE trx_mysql_thread_id = CONNECTION_ID()", [])).await.unwrap();
+    let mut level = kept
+        .run(
+            ctx,
+            call(
+                "SELECT trx_isolation_level FROM information_schema.innodb_trx
+        WHERE trx_mysql_thread_id = CONNECTION_ID()",
+                [],
+            ),
+        )
+        .await
+        .unwrap();
     if let Some(row) = level.rows.first_mut() {
         assert_eq!(String::from_row(row).unwrap(), "SERIALIZABLE");
     }
     kept.run(ctx, call("INSERT INTO a VALUES (2)", [])).await.unwrap();
-    kept.script(ctx, "SAVEPOINT s; INSERT INTO a VALUES (3); ROLLBACK TO SAVEPOINT s; RELEASE SAVEPOINT s").await.unwrap();
+    kept.script(ctx, "SAVEPOINT s; INSERT INTO a VALUES (3); ROLLBACK TO SAVEPOINT s; RELEASE SAVEPOINT s")
+        .await
+        .unwrap();
     kept.commit().await.unwrap();
     let mut back = db.begin(ctx, Begin::default()).await.unwrap();
     back.run(ctx, call("INSERT INTO a VALUES (4)", [])).await.unwrap();
@@ -258,7 +271,7 @@ async fn transactions_commit_roll_back_and_end_when_dropped() {
 
 #[tokio::test]
 async fn a_transaction_given_up_at_its_beginning_is_not_left_open() {
-    let scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let Scene { db, ctx, .. } = &scene;
     scene.run("CREATE TABLE a (id INT)").await.unwrap();
     for polls in 1..8 {
@@ -280,7 +293,7 @@ async fn a_transaction_given_up_at_its_beginning_is_not_left_open() {
 
 #[tokio::test]
 async fn a_statement_given_up_in_a_transaction_leaves_it_standing() {
-    let scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let Scene { db, ctx, .. } = &scene;
     scene.run("CREATE TABLE a (id INT)").await.unwrap();
     let mut session = db.begin(ctx, Begin::default()).await.unwrap();
@@ -298,7 +311,7 @@ async fn a_statement_given_up_in_a_transaction_leaves_it_standing() {
 
 #[tokio::test]
 async fn a_deadlock_ends_the_whole_transaction() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else { return };
     let Scene { db, ctx, .. } = &scene;
     scene.run("CREATE TABLE a (id INT PRIMARY KEY, n INT)").await.unwrap();
     scene.run("INSERT INTO a VALUES (1, 0), (2, 0)").await.unwrap();
@@ -326,7 +339,7 @@ async fn a_deadlock_ends_the_whole_transaction() {
 
 #[tokio::test]
 async fn a_definition_in_a_transaction_is_told_and_nothing_follows_it() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else { return };
     let Scene { db, ctx, .. } = &scene;
     let mut session = db.begin(ctx, Begin::default()).await.unwrap();
     session.run(ctx, call("CREATE TABLE a (id INT)", [])).await.unwrap();
@@ -339,7 +352,7 @@ async fn a_definition_in_a_transaction_is_told_and_nothing_follows_it() {
 
 #[tokio::test]
 async fn streams_hand_out_rows_and_stop_the_server_when_nobody_takes_them() {
-    let mut scene = Scene::with(|settings| settings.max_connections = 2).await;
+    let Some(mut scene) = Scene::with(|settings| settings.max_connections = 2).await else { return };
     let connections = scene.db.stats().open;
     let Scene { db, ctx, .. } = &scene;
     let some = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT i FROM n";
@@ -373,7 +386,7 @@ async fn streams_hand_out_rows_and_stop_the_server_when_nobody_takes_them() {
 
 #[tokio::test]
 async fn a_session_hands_rows_to_a_closure_that_may_stop_them() {
-    let scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let Scene { db, ctx, .. } = &scene;
     let mut session = db.begin(ctx, Begin::default()).await.unwrap();
     let seen = Arc::new(AtomicU32::new(0));
@@ -393,7 +406,7 @@ async fn a_session_hands_rows_to_a_closure_that_may_stop_them() {
 
 #[tokio::test]
 async fn a_session_takes_its_locks_with_it() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else { return };
     let Scene { db, ctx, name, .. } = &scene;
     let lock = |seconds: i64| Call {
         sql: "SELECT GET_LOCK($1, $2)".into(),
@@ -413,7 +426,7 @@ async fn a_session_takes_its_locks_with_it() {
 
 #[tokio::test]
 async fn a_read_survives_a_connection_that_the_server_closed() {
-    let mut scene = Scene::with(|settings| settings.max_connections = 1).await;
+    let Some(mut scene) = Scene::with(|settings| settings.max_connections = 1).await else { return };
     let connection = scene.number("SELECT CONNECTION_ID()").await;
     {
         use mysql_async::prelude::Queryable;
@@ -426,16 +439,32 @@ async fn a_read_survives_a_connection_that_the_server_closed() {
 
 #[tokio::test]
 async fn refused_users_and_missing_databases_are_told_with_what_to_do() {
+    let Some(server) = server().await else { return };
     let metrics = SqlMetrics::new(&Metrics::new());
     let (ctx, settings) = (Context::background(), DatabaseSettings::default());
-    let missing = Server { database: Some("mainstay_absent".to_owned()), ..server() };
+    let missing = Server { database: Some("mainstay_absent".to_owned()), ..server.clone() };
     let error = Mysql::connect(&ctx, &missing, &settings, &metrics).await.err().unwrap();
     assert_eq!((error.code(), error.message()), (Code::FailedPrecondition, "the database doesn't exist"));
-    let stranger = Server { user: "nobody".to_owned(), password: Some("hunter2".to_owned()), ..server() };
+    let stranger = Server { user: "nobody".to_owned(), password: Some("hunter2".to_owned()), ..server.clone() };
     let error = Mysql::connect(&ctx, &stranger, &settings, &metrics).await.err().unwrap();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(!format!("{error:?}").contains("hunter2"));
-    let nowhere = Server { host: Host::Tcp { name: "127.0.0.1".to_owned(), port: 1 }, ..server() };
+    let nowhere = Server { host: Host::Tcp { name: "127.0.0.1".to_owned(), port: 1 }, ..server };
     let error = Mysql::connect(&ctx, &nowhere, &settings, &metrics).await.err().unwrap();
     assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn close_waits_for_what_runs_and_cuts_what_does_not_end() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let Scene { db, ctx, .. } = &scene;
+    let mut session = db.begin(ctx, Begin::default()).await.unwrap();
+    let mut endless = db.run(ctx, call(LONG, []));
+    assert!(futures_util::poll!(&mut endless).is_pending());
+    db.close(&ctx.with_timeout(Duration::from_millis(10))).await;
+    assert_eq!(endless.await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(session.run(ctx, call(LONG, [])).await.unwrap_err().code(), Code::Unavailable);
+    drop(session);
+    scene.quiet().await;
+    scene.end().await;
 }

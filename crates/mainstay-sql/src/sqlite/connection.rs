@@ -171,15 +171,15 @@ impl Connection {
     }
 
     pub(super) fn rollback(&self) -> Result<()> {
-        let rolled_back =
-            if self.is_autocommit() { Ok(()) } else { check(self.sqlite.execute_batch("ROLLBACK")) };
+        let rolled_back = if self.is_autocommit() { Ok(()) } else { check(self.sqlite.execute_batch("ROLLBACK")) };
         self.allow_writes();
         rolled_back
     }
 
     fn allow_writes(&self) {
         if self.read_only.replace(false)
-            && let Err(error) = self.sqlite.execute_batch("PRAGMA query_only = OFF") {
+            && let Err(error) = self.sqlite.execute_batch("PRAGMA query_only = OFF")
+        {
             tracing::warn!(%error, "a SQLite connection stays read-only");
         }
     }
@@ -258,8 +258,5 @@ fn write_ahead(sqlite: &rusqlite::Connection, limit: Duration) -> rusqlite::Resu
 }
 
 fn is_lock(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
 }

@@ -98,12 +98,12 @@ impl SqliteSession {
 
     fn why_ended(&self) -> Error {
         match self.ended.get() {
-            Some(Ended::Idle(limit)) => Error::aborted("the transaction took too long and was rolled back").context(
-                format!(
+            Some(Ended::Idle(limit)) => {
+                Error::aborted("the transaction took too long and was rolled back").context(format!(
                     "it ran no statement for {limit:?} while all writers of the SQLite file waited for it: \
                      do slow work before or after the transaction, or raise `sqlite_idle_transaction`"
-                ),
-            ),
+                ))
+            }
             Some(Ended::Closed) => Error::unavailable("the database is closed"),
             None => gone(),
         }
@@ -262,15 +262,19 @@ impl Open<'_> {
     fn each(&mut self, ticket: &Arc<Ticket>, call: &Call, mut outlet: Outlet) -> ControlFlow<Option<Ended>> {
         let (mut stop, patience) = (None, self.idle_limit);
         let result = self.guarded(ticket, |connection| {
-            connection.chunks(ticket, call, Role::Writer, || {}, |rows| {
-                match outlet.send(connection.current(), Some(patience), rows) {
+            connection.chunks(
+                ticket,
+                call,
+                Role::Writer,
+                || {},
+                |rows| match outlet.send(connection.current(), Some(patience), rows) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(why) => {
                         stop = Some(why);
                         ControlFlow::Break(())
                     }
-                }
-            })
+                },
+            )
         });
         outlet.end(match stop {
             Some(stop) if result.is_ok() => Err(stop.into_error()),

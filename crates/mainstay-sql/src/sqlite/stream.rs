@@ -71,9 +71,9 @@ impl Stop {
             Stop::Unwanted => Error::new(Code::Cancelled, "the stream was cancelled"),
             Stop::Idle => Error::aborted("the transaction took too long and was rolled back")
                 .context("no row was taken from its stream for the time that a SQLite transaction may be idle"),
-            Stop::TooMany => Error::resource_exhausted(format!(
-                "a stream from a database in memory ends after {MEMORY_ROWS} rows"
-            )),
+            Stop::TooMany => {
+                Error::resource_exhausted(format!("a stream from a database in memory ends after {MEMORY_ROWS} rows"))
+            }
         }
     }
 }
@@ -198,15 +198,19 @@ pub(super) fn serve_stream(connection: &Connection, role: Role, job: StreamJob) 
         }
     };
     let mut stop = None;
-    let ended = connection.chunks(&ticket, &call, role, || start(Ok(None)), |rows| {
-        match outlet.send(connection.current(), None, rows) {
+    let ended = connection.chunks(
+        &ticket,
+        &call,
+        role,
+        || start(Ok(None)),
+        |rows| match outlet.send(connection.current(), None, rows) {
             Ok(()) => ControlFlow::Continue(()),
             Err(why) => {
                 stop = Some(why);
                 ControlFlow::Break(())
             }
-        }
-    });
+        },
+    );
     match ended {
         Ok(None) => start(Ok(Some(call))),
         Ok(Some(())) => outlet.end(stop.map_or(Ok(()), |stop| Err(stop.into_error()))),

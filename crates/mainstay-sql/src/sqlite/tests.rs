@@ -15,7 +15,8 @@ use crate::value::Value;
 /// A statement that never ends by itself.
 const FOREVER: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 /// As many rows as one likes.
-const ROWS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT $1) SELECT i, 'row ' || i AS t FROM n";
+const ROWS: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT $1) SELECT i, 'row ' || i AS t FROM n";
 
 struct Scene {
     db: Sqlite,
@@ -180,7 +181,8 @@ async fn a_job_whose_caller_left_never_runs() {
 
 #[tokio::test]
 async fn a_turn_that_does_not_come_is_unavailable() {
-    let Scene { db, ctx, folder: _folder, .. } = with(|settings| settings.acquire_timeout = Duration::from_millis(20)).await;
+    let Scene { db, ctx, folder: _folder, .. } =
+        with(|settings| settings.acquire_timeout = Duration::from_millis(20)).await;
     let _holder = db.begin(&ctx, Begin::default()).await.unwrap();
     assert_eq!(run(&db, "CREATE TABLE a (id INTEGER)").await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(number(&db, "SELECT 1").await, 1);
@@ -249,7 +251,8 @@ async fn an_interrupted_read_leaves_its_transaction_standing() {
 
 #[tokio::test]
 async fn an_idle_transaction_is_rolled_back_so_that_others_can_write() {
-    let Scene { db, ctx, folder: _folder, .. } = with(|settings| settings.sqlite_idle_transaction = Duration::from_millis(20)).await;
+    let Scene { db, ctx, folder: _folder, .. } =
+        with(|settings| settings.sqlite_idle_transaction = Duration::from_millis(20)).await;
     run(&db, "CREATE TABLE a (id INTEGER)").await.unwrap();
     let mut stuck = db.begin(&ctx, Begin::default()).await.unwrap();
     stuck.run(&ctx, call("INSERT INTO a VALUES (1)", [])).await.unwrap();
@@ -274,7 +277,10 @@ async fn a_deferred_foreign_key_fails_the_commit_and_rolls_back() {
     assert_eq!((error.code(), kind(&error)), (Code::FailedPrecondition, crate::DatabaseErrorKind::ForeignKeyViolation));
     assert_eq!(number(&db, "SELECT count(*) FROM a").await, 0);
     // The same without a transaction: the statement's last step commits, and its failure is not lost.
-    assert_eq!(run(&db, "INSERT INTO a VALUES (1, 9) RETURNING id").await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        run(&db, "INSERT INTO a VALUES (1, 9) RETURNING id").await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
     assert_eq!(number(&db, "SELECT count(*) FROM a").await, 0);
 }
 

@@ -1,7 +1,7 @@
 //! The threads that own connections: lanes, which serve a queue, and guests, which serve one stream or one session.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 

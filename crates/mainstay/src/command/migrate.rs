@@ -15,7 +15,8 @@ pub(crate) async fn migrate<S>(app: &App<S>, command: Migrate) -> Result<()> {
     };
     let ctx = Context::background();
     let connecting = ctx.with_timeout(app.configuration.shutdown.start);
-    db.connect(&connecting).await?;
+    let origin = |error: Error| error.context(app.configuration.origin("database.url"));
+    db.connect(&connecting).await.map_err(origin)?;
     let outcome = carry_out(&ctx, &Migrator::new(db, migrations.clone()), command).await;
     db.close(&ctx.with_timeout(app.configuration.shutdown.stop)).await;
     outcome
