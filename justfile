@@ -5,7 +5,7 @@ default:
     @just --list
 
 # Everything that decides whether a change lands.
-ci: fmt lint deny doc features test test-alone shop-checks
+ci: fmt lint deny doc features test test-alone examples shop-checks
 
 # Formatting.
 fmt:
@@ -42,6 +42,10 @@ test:
 # The tests that use servers, with none in reach: they pass or are reported as ignored, and none is counted as passed.
 test-alone:
     .ci/test-alone
+
+# The examples run.
+examples:
+    cargo run --quiet -p mainstay-core --example toolbox
 
 # The shop from outside: the README's tour as typed, and its OpenAPI document by a validator that is not ours.
 shop-checks:

@@ -39,11 +39,8 @@ impl Scene {
 #[tokio::test]
 async fn probes_follow_the_life_of_the_service() {
     let scene = Scene::new();
-    for (phase, startup, ready) in [
-        (Phase::Starting, 503, 503),
-        (Phase::Ready, 200, 200),
-        (Phase::Draining, 200, 503),
-    ] {
+    for (phase, startup, ready) in [(Phase::Starting, 503, 503), (Phase::Ready, 200, 200), (Phase::Draining, 200, 503)]
+    {
         scene.phase.send_replace(phase);
         assert_eq!(scene.get("/livez").await.0, 200, "{phase:?}");
         assert_eq!(scene.get("/startupz").await.0, startup, "{phase:?}");

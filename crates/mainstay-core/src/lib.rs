@@ -3,6 +3,9 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(windows)]
+compile_error!("Mainstay runs on Linux, and builds on macOS. Windows is not supported: use WSL or a container.");
+
 mod byte_size;
 mod component;
 mod context;

@@ -143,7 +143,8 @@ impl Db {
     ///         if left < amount {
     ///             return Err(Error::failed_precondition("not enough in stock")); // rolls back
     ///         }
-    ///         tx.query("UPDATE stock SET amount = $2 WHERE sku = $1").bind(sku).bind(left - amount).execute(ctx).await?;
+    ///         let update = "UPDATE stock SET amount = amount - $2 WHERE sku = $1";
+    ///         tx.query(update).bind(sku).bind(amount).execute(ctx).await?;
     ///         Ok(left - amount)
     ///     })
     ///     .await

@@ -68,7 +68,9 @@ impl DatabaseError {
             Kind::ConnectionLost => (Code::Unavailable, "the database can't be reached"),
             Kind::Deadlock => (Code::Aborted, "conflicting changes, try again"),
             Kind::DiskFull => (Code::ResourceExhausted, "the database has no space left"),
-            Kind::ForeignKeyViolation => (Code::FailedPrecondition, "something this refers to, or is referred from, forbids the change"),
+            Kind::ForeignKeyViolation => {
+                (Code::FailedPrecondition, "something this refers to, or is referred from, forbids the change")
+            }
             Kind::NotNullViolation => (Code::FailedPrecondition, "a required value is missing"),
             Kind::Other => (Code::Internal, "internal error"),
             Kind::ReadOnly => (Code::FailedPrecondition, "the database takes no writes"),

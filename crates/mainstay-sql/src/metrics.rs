@@ -13,6 +13,10 @@ use mainstay_telemetry::prometheus_client::registry::Unit;
 
 /// The metrics of one database. A clone counts into the same ones.
 #[derive(Clone)]
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "postgres")),
+    allow(dead_code, reason = "SQLite has threads of its own and no pool to count")
+)]
 pub(crate) struct SqlMetrics {
     pub(crate) idle: Gauge,
     pub(crate) used: Gauge,
@@ -88,15 +92,10 @@ impl SqlMetrics {
 impl Operation {
     pub(crate) fn of(sql: &str) -> Self {
         let word = sql.split(|c: char| !c.is_ascii_alphabetic()).find(|word| !word.is_empty()).unwrap_or_default();
-        [
-            ("select", Self::Select),
-            ("insert", Self::Insert),
-            ("update", Self::Update),
-            ("delete", Self::Delete),
-        ]
-        .into_iter()
-        .find_map(|(name, operation)| word.eq_ignore_ascii_case(name).then_some(operation))
-        .unwrap_or(Self::Other)
+        [("select", Self::Select), ("insert", Self::Insert), ("update", Self::Update), ("delete", Self::Delete)]
+            .into_iter()
+            .find_map(|(name, operation)| word.eq_ignore_ascii_case(name).then_some(operation))
+            .unwrap_or(Self::Other)
     }
 
     pub(crate) const fn name(self) -> &'static str {

@@ -1,6 +1,6 @@
 //! [`Query`]: a statement, its values, and the ways to run it.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use mainstay_core::{Code, Context, Error, Result};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::db::{Database, Db};
 use crate::driver::{Answer, Call, Dialect, Want};
 use crate::lexer;
-use crate::metrics::{Operation, SqlMetrics};
+use crate::metrics::Operation;
 use crate::row::{FromRow, Row};
 use crate::statement::Statement;
 use crate::value::Value;
@@ -162,8 +162,10 @@ impl Query {
         let wanted = lexer::placeholder_count(dialect, &sql);
         if wanted != values.len() {
             let bound = values.len();
-            return Err(Error::internal(format!("the statement has {wanted} placeholders and {bound} values were bound"))
-                .context(excerpt(&sql)));
+            return Err(Error::internal(format!(
+                "the statement has {wanted} placeholders and {bound} values were bound"
+            ))
+            .context(excerpt(&sql)));
         }
         if let Some(keyword) = lexer::transaction_control(dialect, &sql) {
             return Err(Error::internal(format!(
@@ -176,8 +178,7 @@ impl Query {
 
 /// A statement on the clock: counts, logs and, when it was dropped half way, says so.
 pub(crate) struct Observation {
-    metrics: SqlMetrics,
-    slow: Duration,
+    database: Arc<Database>,
     sql: std::borrow::Cow<'static, str>,
     operation: Operation,
     start: Instant,
@@ -185,10 +186,9 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    pub(crate) fn new(database: &Database, call: &Call) -> Self {
+    pub(crate) fn new(database: &Arc<Database>, call: &Call) -> Self {
         Self {
-            metrics: database.metrics().clone(),
-            slow: database.settings().slow_statement,
+            database: database.clone(),
             sql: call.sql.clone(),
             operation: Operation::of(&call.sql),
             start: Instant::now(),
@@ -218,9 +218,9 @@ impl Observation {
             return;
         }
         let took = self.start.elapsed();
-        self.metrics.operation(self.operation, outcome, took);
+        self.database.metrics().operation(self.operation, outcome, took);
         let failure = outcome.map(tracing::field::display);
-        if took >= self.slow {
+        if took >= self.database.settings().slow_statement {
             tracing::warn!(target: "mainstay::sql", sql = %self.sql, ?took, failure, "slow statement");
         } else {
             tracing::debug!(target: "mainstay::sql", sql = %self.sql, ?took, failure, "statement");

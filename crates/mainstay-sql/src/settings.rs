@@ -29,8 +29,8 @@ pub struct DatabaseSettings {
     /// Which database, and where:
     ///
     /// - `sqlite://data/shop.db` (relative), `sqlite:///var/lib/shop/shop.db`, `sqlite::memory:`
-    /// - `postgres://user:password@host:5432/database`; a Unix socket is `postgres://user@/database?host=/run/postgresql`
-    /// - `mysql://user:password@host:3306/database`, `mariadb://…`; a Unix socket is `?socket=/run/mysqld/mysqld.sock`
+    /// - `postgres://user:password@host:5432/database`; by a Unix socket `postgres://user@/database?host=/run/postgresql`
+    /// - `mysql://user:password@host:3306/database`, `mariadb://…`; by a Unix socket `…?socket=/run/mysqld/mysqld.sock`
     ///
     /// Special characters in user and password are percent-encoded. It is masked wherever settings are printed.
     pub url: SecretUrl,

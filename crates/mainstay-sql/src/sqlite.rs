@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use mainstay_core::{BoxFuture, Context, Error, Result};
@@ -18,6 +18,7 @@ use crate::metrics::SqlMetrics;
 use crate::settings::{DatabaseSettings, SqliteFile};
 
 mod cell;
+mod clock;
 mod connection;
 mod fault;
 mod file;
@@ -27,6 +28,7 @@ mod stream;
 mod ticket;
 mod worker;
 
+use clock::Stopwatch;
 use connection::{Opening, Role};
 use queue::Queue;
 use session::session;
@@ -118,7 +120,7 @@ impl Sqlite {
             match self.run_on(ctx, readers, call).await? {
                 Routed::Answer(answer) => return Ok(answer),
                 Routed::Writes(back) => {
-                    self.remember_write(&back.sql);
+                    self.remember_write(back.sql.clone());
                     call = back;
                 }
             }
@@ -132,7 +134,7 @@ impl Sqlite {
     async fn run_on(&self, ctx: &Context, queue: &Queue<Job>, call: Call) -> Result<Routed> {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
-        let job = RunJob { call, ticket: ticket.clone(), queued: Instant::now(), reply };
+        let job = RunJob { call, ticket: ticket.clone(), queued: Stopwatch::start(), reply };
         queue.push(Job::Run(job)).map_err(|_| closed())?;
         wait(ctx, ticket, answer, Some(self.acquire_timeout)).await?
     }
@@ -156,7 +158,7 @@ impl Sqlite {
             match ctx.run(start).await?.map_err(|_| ticket::gone())?? {
                 None => return Ok(rows),
                 Some(back) => {
-                    self.remember_write(&back.sql);
+                    self.remember_write(back.sql.clone());
                     return Ok(ready(self.route(ctx, back).await?));
                 }
             }
@@ -220,11 +222,11 @@ impl Sqlite {
         self.readers.is_none() || self.writes.read().unwrap_or_else(PoisonError::into_inner).contains(sql)
     }
 
-    fn remember_write(&self, sql: &Cow<'static, str>) {
+    fn remember_write(&self, sql: Cow<'static, str>) {
         let mut writes = self.writes.write().unwrap_or_else(PoisonError::into_inner);
         // Texts that are built at run time may never come again: they may not push the others out.
         if writes.len() < KNOWN_WRITES {
-            writes.insert(sql.clone());
+            writes.insert(sql);
         }
     }
 

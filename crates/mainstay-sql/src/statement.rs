@@ -25,7 +25,11 @@ pub struct Statement {
 #[derive(Clone, Debug)]
 enum Text {
     Same(Cow<'static, str>),
-    Each { mysql: Option<&'static str>, postgres: Option<&'static str>, sqlite: Option<&'static str> },
+    Each {
+        mysql: Option<&'static str>,
+        postgres: Option<&'static str>,
+        sqlite: Option<&'static str>,
+    },
     /// A mistake in building that is told when the statement is used.
     Wrong(&'static str),
 }
@@ -57,7 +61,8 @@ impl Statement {
                     Dialect::Postgres => postgres,
                     Dialect::Sqlite => sqlite,
                 };
-                let missing = || Error::internal(format!("this `sql!` has no text for {dialect}: add `{dialect}:` or `_:`"));
+                let missing =
+                    || Error::internal(format!("this `sql!` has no text for {dialect}: add `{dialect}:` or `_:`"));
                 Cow::Borrowed(text.ok_or_else(missing)?)
             }
         };

@@ -153,7 +153,8 @@ where
             Ok(value)
         }
         Err(error) => {
-            // Waited for, so that the caller's next statement finds its locks free; in the background once `ctx` is done.
+            // Waited for, so that the caller's next statement finds its locks free. Once `ctx` is done, that goes on
+            // in the background.
             if let Some(session) = open.abandon()
                 && let Ok(Err(rollback)) = ctx.run(session.rollback()).await
             {
@@ -179,9 +180,9 @@ async fn commit(ctx: &Context, session: Box<dyn Session>) -> Result<()> {
 }
 
 fn lost_a_conflict(error: &Error) -> bool {
-    let conflict = error.downcast_ref::<DatabaseError>().is_some_and(|error| {
-        matches!(error.kind, DatabaseErrorKind::Serialization | DatabaseErrorKind::Deadlock)
-    });
+    let conflict = error
+        .downcast_ref::<DatabaseError>()
+        .is_some_and(|error| matches!(error.kind, DatabaseErrorKind::Serialization | DatabaseErrorKind::Deadlock));
     conflict && !error.is::<CommitUnknown>()
 }
 

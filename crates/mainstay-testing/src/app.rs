@@ -138,10 +138,10 @@ impl TestApp {
             Some(thread) => tokio::task::spawn_blocking(move || join(thread)).await.unwrap_or_default(),
             None => Report::default(),
         };
-        if let Some(database) = self.database.take() {
-            if let Err(error) = database.remove().await {
-                tracing::warn!(error = %error.report(), "a test database was left behind");
-            }
+        if let Some(database) = self.database.take()
+            && let Err(error) = database.remove().await
+        {
+            tracing::warn!(error = %error.report(), "a test database was left behind");
         }
         report
     }

@@ -38,7 +38,9 @@ impl Logs {
 
     /// Whether `text` stands in the message or a field of any line so far.
     pub fn contain(&self, text: &str) -> bool {
-        self.lines().iter().any(|line| line.message.contains(text) || line.fields.values().any(|field| field.contains(text)))
+        self.lines()
+            .iter()
+            .any(|line| line.message.contains(text) || line.fields.values().any(|field| field.contains(text)))
     }
 }
 

@@ -44,6 +44,9 @@ impl TestResponse {
     }
 }
 
-fn text_of(name: &mainstay::http::axum::http::HeaderName, value: &mainstay::http::axum::http::HeaderValue) -> (String, String) {
+fn text_of(
+    name: &mainstay::http::axum::http::HeaderName,
+    value: &mainstay::http::axum::http::HeaderValue,
+) -> (String, String) {
     (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

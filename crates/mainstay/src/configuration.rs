@@ -92,7 +92,8 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
             .load()?;
         // To tell of all mistakes at once, the results are looked at only when every section was read.
         let (http, admin) = (sources.section("http"), sources.section("admin"));
-        let (database, log, shutdown) = (sources.section("database"), sources.section("log"), sources.section("shutdown"));
+        let (database, log, shutdown) =
+            (sources.section("database"), sources.section("log"), sources.section("shutdown"));
         let later: [Result<Later>; 2] = [sources.section("events"), sources.section("cache")];
         let own = sources.rest();
         let mut effective = sources.finish()?;
@@ -145,7 +146,9 @@ fn refuse_what_comes_later(sections: [Result<Later>; 2], effective: &mut Vec<Set
         if !section?.url.expose().is_empty() {
             let source = effective.iter().find(|setting| setting.key == key).map(|setting| setting.source.to_string());
             let source = source.unwrap_or_default();
-            return Err(Error::invalid_argument(format!("{key} ({source}): not supported yet by this version; remove it")));
+            return Err(Error::invalid_argument(format!(
+                "{key} ({source}): not supported yet by this version; remove it"
+            )));
         }
         effective.retain(|setting| setting.key != key);
     }

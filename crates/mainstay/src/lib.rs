@@ -22,9 +22,6 @@
 //! That program has the subcommands `serve` (the default), `migrate`, `config`, `routes`, `openapi` and `health`; a
 //! request deadline, limits and timeouts; structured logs; metrics and health on an admin port; and it ends in order.
 
-#[cfg(windows)]
-compile_error!("Mainstay runs on Linux, and builds on macOS. Windows is not supported: use WSL or a container.");
-
 mod app;
 mod command;
 mod configuration;

@@ -20,7 +20,8 @@ pub fn run<S>(name: &'static str, build: impl FnOnce(&mut App<S>) -> Result<()>)
 where
     S: Default + Serialize + DeserializeOwned,
 {
-    let matches = CommandLine::command().name(name).bin_name(name).about(format!("The service {name}")).try_get_matches();
+    let matches =
+        CommandLine::command().name(name).bin_name(name).about(format!("The service {name}")).try_get_matches();
     let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => {

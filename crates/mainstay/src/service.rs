@@ -30,10 +30,7 @@ impl Service {
     ///
     /// # Errors
     /// What `build` refused.
-    pub fn new<S>(
-        configuration: Configuration<S>,
-        build: impl FnOnce(&mut App<S>) -> Result<()>,
-    ) -> Result<Self>
+    pub fn new<S>(configuration: Configuration<S>, build: impl FnOnce(&mut App<S>) -> Result<()>) -> Result<Self>
     where
         S: Default + Serialize + DeserializeOwned,
     {
@@ -60,8 +57,11 @@ impl Service {
         let admin_settings = HttpSettings { addr: configuration.admin.addr, ..HttpSettings::default() };
         let admin = Server::new("admin", admin_settings, admin.into_router(), &Metrics::new())
             .with_address_hint(address_hint(configuration.name, "ADMIN", configuration.admin.addr));
-        let http = Server::new("http", configuration.http.clone(), routes, &metrics)
-            .with_address_hint(address_hint(configuration.name, "HTTP", configuration.http.addr));
+        let http = Server::new("http", configuration.http.clone(), routes, &metrics).with_address_hint(address_hint(
+            configuration.name,
+            "HTTP",
+            configuration.http.addr,
+        ));
         let (admin, http) = (Arc::new(admin), Arc::new(http));
 
         lifecycle.add(admin.clone());

@@ -24,7 +24,10 @@ pub fn routes(catalogue: Catalogue<SqlProducts>, orders: OrderService<SqlOrders,
         )
         .with_state(Arc::new(catalogue));
     let orders = Routes::new()
-        .route("/v1/orders", get(list_orders).summary("List orders, newest first").post(place).summary("Place an order"))
+        .route(
+            "/v1/orders",
+            get(list_orders).summary("List orders, newest first").post(place).summary("Place an order"),
+        )
         .route("/v1/orders/{id}", get(show_order).summary("Show an order"))
         .route("/v1/orders/{id}/cancel", post(cancel).summary("Cancel an order"))
         .with_state(Arc::new(orders));

@@ -53,7 +53,8 @@ pub trait Products: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Product>>> + Send;
 
     /// The prices of those of `lines` that exist.
-    fn prices(&self, ctx: &Context, db: &Db, lines: &[Line]) -> impl Future<Output = Result<Vec<(String, i64)>>> + Send;
+    fn prices(&self, ctx: &Context, db: &Db, lines: &[Line])
+    -> impl Future<Output = Result<Vec<(String, i64)>>> + Send;
 }
 
 /// Where orders are kept.

@@ -1,5 +1,7 @@
 //! The shop's program from outside: what it says, where it says it, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -218,11 +220,8 @@ fn migrations_go_up_and_down_by_hand_and_never_by_themselves() {
 #[test]
 fn serve_says_where_to_look_answers_health_and_ends_in_order() {
     let scene = Scene::new();
-    let environment = [
-        ("SHOP_HTTP__ADDR", "127.0.0.1:0"),
-        ("SHOP_ADMIN__ADDR", "127.0.0.1:0"),
-        ("SHOP_SHUTDOWN__SETTLE", "0s"),
-    ];
+    let environment =
+        [("SHOP_HTTP__ADDR", "127.0.0.1:0"), ("SHOP_ADMIN__ADDR", "127.0.0.1:0"), ("SHOP_SHUTDOWN__SETTLE", "0s")];
     let mut child = scene.command(&["serve"], &environment).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let ready = lines.find(|line| line.contains("\"ready\"")).expect("the shop says that it is ready");

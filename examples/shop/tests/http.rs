@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use mainstay_testing::{Harness, Needs, TestApp, TestDatabase};
 use mainstay::core::BoxFuture;
 use mainstay::prelude::*;
 use mainstay::sql::Dialect;
+use mainstay_testing::{Harness, Needs, TestApp, TestDatabase};
 use serde_json::{Value, json};
 use shop::domain::{Order, OrderStatus, Page, Product};
 
@@ -114,7 +114,8 @@ async fn lists_are_walked_page_by_page(scene: Scene) -> Result<()> {
 async fn orders_are_placed_and_found(scene: Scene) -> Result<()> {
     scene.product("tea", 450, 5).await?;
     scene.product("milk", 120, 5).await?;
-    let body = json!({ "customer": "Ada", "lines": [{ "sku": "tea", "quantity": 2 }, { "sku": "milk", "quantity": 3 }] });
+    let body =
+        json!({ "customer": "Ada", "lines": [{ "sku": "tea", "quantity": 2 }, { "sku": "milk", "quantity": 3 }] });
     let answer = scene.app.post("/v1/orders", &body).await?;
     assert_eq!(answer.status(), 201);
     let location = answer.header("location").unwrap_or_default().to_owned();
@@ -179,10 +180,10 @@ async fn what_is_wrong_with_a_request_is_told_by_path(scene: Scene) -> Result<()
     let line = |sku: &str, quantity: i64| json!({ "sku": sku, "quantity": quantity });
     for (body, paths) in [
         (json!({ "customer": "", "lines": [] }), vec!["customer", "lines"]),
-        (json!({ "customer": "Ada", "lines": [line("tea", 0), line("no spaces", 1)] }), vec![
-            "lines[0].quantity",
-            "lines[1].sku",
-        ]),
+        (
+            json!({ "customer": "Ada", "lines": [line("tea", 0), line("no spaces", 1)] }),
+            vec!["lines[0].quantity", "lines[1].sku"],
+        ),
         (json!({ "customer": "Ada", "lines": [line("tea", 1), line("gin", 1)] }), vec!["lines[1].sku"]),
         (json!({ "customer": "Ada", "lines": [{ "sku": "tea", "quantity": "two" }] }), vec!["lines[0].quantity"]),
     ] {
@@ -227,7 +228,8 @@ async fn idempotency_keys_are_refused_until_they_are_honoured(scene: Scene) -> R
     scene.product("tea", 450, 5).await?;
     let ctx = Context::background().with_timeout(std::time::Duration::from_secs(30));
     let body = json!({ "customer": "Ada", "lines": [{ "sku": "tea", "quantity": 1 }] });
-    let call = mainstay::http::Client::new()?.post(scene.app.url("/v1/orders")).header("idempotency-key", "k1").json(&body);
+    let call =
+        mainstay::http::Client::new()?.post(scene.app.url("/v1/orders")).header("idempotency-key", "k1").json(&body);
     assert_eq!(call.exchange(&ctx).await?.status().as_u16(), 501);
     let page: Page<Order> = scene.app.get("/v1/orders").await?.json()?;
     assert!(page.items.is_empty(), "refused and stored");
@@ -274,8 +276,7 @@ async fn the_api_document_matches_the_routes(scene: Scene) -> Result<()> {
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")), "{document}");
     let paths = document["paths"].as_object().cloned().unwrap_or_default();
     let described: Vec<String> = paths.keys().cloned().collect();
-    let expected =
-        ["/v1/orders", "/v1/orders/{id}", "/v1/orders/{id}/cancel", "/v1/products", "/v1/products/{sku}"];
+    let expected = ["/v1/orders", "/v1/orders/{id}", "/v1/orders/{id}/cancel", "/v1/products", "/v1/products/{sku}"];
     assert_eq!(described, expected);
     let put = &document["paths"]["/v1/products/{sku}"]["put"];
     assert!(put["responses"]["200"].is_object() && put["responses"]["201"].is_object(), "{put}");

@@ -46,7 +46,8 @@ async fn every_query_uses_its_index(Scene { db, ctx, .. }: Scene) -> Result<()> 
         assert!(plan.contains(index), "{name}: no {index} in\n{plan}");
         let scans = ["Seq Scan", "SCAN products", "SCAN orders", "SCAN order_lines", " ALL NULL"];
         // The rows that are already cut to a page may be scanned; tables may not.
-        let scanned = scans.iter().find(|scan| plan.lines().any(|line| line.contains(*scan) && !line.contains("<derived")));
+        let scanned =
+            scans.iter().find(|scan| plan.lines().any(|line| line.contains(*scan) && !line.contains("<derived")));
         assert_eq!(scanned, None, "{name}:\n{plan}");
     }
     Ok(())
@@ -63,9 +64,7 @@ async fn fill(db: &Db, ctx: &Context) -> Result<Uuid> {
     let ids: Vec<Uuid> = (0..5000).map(|_| Uuid::now_v7()).collect();
     // Few orders are pending, as in a shop that works; were they many, walking the primary key would be right.
     let status = |n: usize| if n.is_multiple_of(70) { "pending" } else { "confirmed" };
-    let order = |(n, id): (usize, &Uuid)| {
-        values![*id, format!("c{}", n % 100), status(n), 450, Timestamp::now()]
-    };
+    let order = |(n, id): (usize, &Uuid)| values![*id, format!("c{}", n % 100), status(n), 450, Timestamp::now()];
     let orders = ids.iter().enumerate().map(order).collect();
     insert(db, ctx, "INSERT INTO orders (id, customer, status, total_cents, created_at)", orders).await?;
     let lines = ids.iter().flat_map(|id| [values![*id, 1, "p1", 1, 450], values![*id, 2, "p2", 1, 450]]).collect();

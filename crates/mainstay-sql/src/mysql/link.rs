@@ -145,7 +145,7 @@ impl Link {
         call: &Call,
         each: &mut impl FnMut(Row) -> F,
     ) -> Result<u64> {
-        let text = self.texts.rewritten(&call.sql);
+        let text = self.texts.rewritten(call);
         let params = params(&call.values, &text.order)?;
         let empty = params.is_empty();
         self.busy = true;
@@ -243,7 +243,8 @@ fn values_of(row: mysql_async::Row, columns: &[Column]) -> Result<Vec<Value>> {
 }
 
 impl Texts {
-    fn rewritten(&self, sql: &Cow<'static, str>) -> Arc<Text> {
+    fn rewritten(&self, call: &Call) -> Arc<Text> {
+        let sql = &call.sql;
         if let Some(text) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sql) {
             return text.clone();
         }

@@ -393,7 +393,7 @@ async fn a_session_hands_rows_to_a_closure_that_may_stop_them() {
     let counter = seen.clone();
     let mut each = move |_row: Row| -> BoxFuture<'static, Result<bool>> {
         let count = counter.fetch_add(1, Ordering::Relaxed) + 1;
-        Box::pin(async move { Ok(count % 1_000 != 0) })
+        Box::pin(async move { Ok(!count.is_multiple_of(1_000)) })
     };
     session.each(ctx, call(MANY, []), &mut each).await.unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), 1_000);

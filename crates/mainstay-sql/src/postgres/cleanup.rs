@@ -77,11 +77,12 @@ impl Janitor {
         match cleaned {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(target: "mainstay::sql", error = %error.report(), "a connection is closed: not cleaned");
+                let error = error.report();
+                tracing::debug!(target: "mainstay::sql", %error, "closing a connection that could not be cleaned");
                 pooled.discard();
             }
             Err(_) => {
-                tracing::warn!(target: "mainstay::sql", "a connection is closed: its statement didn't stop within {CLEANING:?}");
+                tracing::warn!(target: "mainstay::sql", limit = ?CLEANING, "closing a connection that did not stop in time");
                 pooled.discard();
             }
         }

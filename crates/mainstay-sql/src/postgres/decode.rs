@@ -17,7 +17,8 @@ use crate::value::Value;
 pub(super) fn row(row: &tokio_postgres::Row, columns: &Arc<[Box<str>]>) -> Result<Row> {
     let cell = |index: usize| -> Result<Value> {
         row.try_get::<_, Cell>(index).map(|Cell(value)| value).map_err(|error| {
-            let (column, ty) = row.columns().get(index).map_or(("?", ""), |column| (column.name(), column.type_().name()));
+            let (column, ty) =
+                row.columns().get(index).map_or(("?", ""), |column| (column.name(), column.type_().name()));
             let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             Error::internal(format!("column `{column}` of type {ty}: {why}"))
         })
@@ -59,7 +60,9 @@ fn value(ty: &Type, raw: &[u8]) -> Decoded<Value> {
         Type::TIMESTAMPTZ | Type::TIMESTAMP => Value::Timestamp(timestamp(i64::from_be_bytes(fixed(raw)?))?),
         Type::DATE => Value::Date(date(i32::from_be_bytes(fixed(raw)?))?),
         Type::JSON => Value::Json(serde_json::from_slice(raw)?),
-        Type::JSONB => Value::Json(serde_json::from_slice(raw.strip_prefix(&[1]).ok_or("an unknown version of jsonb")?)?),
+        Type::JSONB => {
+            Value::Json(serde_json::from_slice(raw.strip_prefix(&[1]).ok_or("an unknown version of jsonb")?)?)
+        }
         Type::CHAR => Value::Text(String::from_utf8_lossy(raw).into_owned()), // the one-byte "char" of the catalogs
         Type::VOID => Value::Null,
         _ if is_text(ty) => Value::Text(std::str::from_utf8(raw)?.to_owned()),

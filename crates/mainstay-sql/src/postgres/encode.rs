@@ -37,7 +37,8 @@ impl ToSql for Parameter<'_> {
         };
         written.map_err(|why| {
             let kind = self.value.kind();
-            Unfit(format!("parameter ${}: {kind} can't be bound where PostgreSQL takes {ty}: {why}", self.number)).into()
+            Unfit(format!("parameter ${}: {kind} can't be bound where PostgreSQL takes {ty}: {why}", self.number))
+                .into()
         })
     }
 

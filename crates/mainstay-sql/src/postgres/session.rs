@@ -80,7 +80,8 @@ impl PgSession {
                 Ok(())
             }
             Err(error) if fault::of(&error).is_some_and(|fault| fault.kind == DatabaseErrorKind::ConnectionLost) => {
-                Err(Error::unavailable("the outcome of the change is unknown").with_source(Unknown(error, CommitUnknown)))
+                Err(Error::unavailable("the outcome of the change is unknown")
+                    .with_source(Unknown(error, CommitUnknown)))
             }
             Err(error) => {
                 self.lease.clean().await;
@@ -128,7 +129,9 @@ impl Session for PgSession {
     }
 
     fn script<'a>(&'a mut self, ctx: &'a Context, sql: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.guarded(ctx, Doubt::Statement, async move |lease: &mut Lease| lease.connection().script(sql).await))
+        Box::pin(
+            self.guarded(ctx, Doubt::Statement, async move |lease: &mut Lease| lease.connection().script(sql).await),
+        )
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_core::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, OpenFlags};
 
 use super::cell::{bind, value_of, weight};
+use super::clock::{Stopwatch, pause};
 use super::fault::{check, fault_of};
 use super::ticket::{Current, Ticket};
 use crate::driver::{Answer, Begin, Call, Want};
@@ -218,15 +219,15 @@ fn configured(opening: &Opening, role: Role, current: &Current) -> rusqlite::Res
     let handler = current.clone();
     sqlite.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || handler.must_stop()))?;
     let (handler, lock_timeout) = (current.clone(), opening.lock_timeout);
-    let mut since = Instant::now();
+    let mut since = Stopwatch::start();
     sqlite.busy_handler(Some(move |tries: i32| {
         if tries == 0 {
-            since = Instant::now();
+            since = Stopwatch::start();
         }
         if handler.must_stop() || since.elapsed() >= lock_timeout {
             return false;
         }
-        std::thread::sleep(LOCK_POLL);
+        pause(LOCK_POLL);
         true
     }))?;
     // "text" in double quotes is a name, as everywhere else; a misspelt one would be a string.
@@ -245,11 +246,11 @@ fn configured(opening: &Opening, role: Role, current: &Current) -> rusqlite::Res
 /// Turns the write-ahead log on, which stays with the file. Two processes that do it at once to a new file refuse
 /// each other without asking the busy handler.
 fn write_ahead(sqlite: &rusqlite::Connection, limit: Duration) -> rusqlite::Result<()> {
-    let since = Instant::now();
+    let since = Stopwatch::start();
     loop {
         match sqlite.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
             Ok(_) => break,
-            Err(error) if since.elapsed() < limit && is_lock(&error) => std::thread::sleep(LOCK_POLL),
+            Err(error) if since.elapsed() < limit && is_lock(&error) => pause(LOCK_POLL),
             Err(error) => return Err(error),
         }
     }

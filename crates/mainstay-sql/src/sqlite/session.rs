@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self as sync_mpsc, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_core::{BoxFuture, Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::clock::Stopwatch;
 use super::connection::{Connection, Ran, Role};
 use super::queue::LOOK;
 use super::stream::{Inlet, Outlet, Stop, channel};
@@ -22,7 +23,7 @@ pub(super) struct SessionJob {
     /// `None` is a session without a transaction.
     pub(super) begin: Option<Begin>,
     pub(super) ticket: Arc<Ticket>,
-    pub(super) queued: Instant,
+    pub(super) queued: Stopwatch,
     pub(super) ready: oneshot::Sender<Result<()>>,
     pub(super) commands: sync_mpsc::Receiver<Command>,
     pub(super) ended: Arc<OnceLock<Ended>>,
@@ -61,7 +62,7 @@ pub(super) fn session(
     let (sender, commands) = sync_mpsc::channel();
     let ended = Arc::new(OnceLock::new());
     let session = SqliteSession { commands: sender, ended: ended.clone(), _place: place };
-    (SessionJob { begin, ticket, queued: Instant::now(), ready, commands, ended }, opened, session)
+    (SessionJob { begin, ticket, queued: Stopwatch::start(), ready, commands, ended }, opened, session)
 }
 
 impl SqliteSession {
@@ -210,12 +211,12 @@ struct Lost(Option<DatabaseError>);
 
 impl Open<'_> {
     fn serve(&mut self, commands: &sync_mpsc::Receiver<Command>) -> ControlFlow<Option<Ended>> {
-        let mut idle_since = Instant::now();
+        let mut idle_since = Stopwatch::start();
         loop {
             match commands.recv_timeout(LOOK.min(self.idle_limit)) {
                 Ok(command) => {
                     self.obey(command)?;
-                    idle_since = Instant::now();
+                    idle_since = Stopwatch::start();
                 }
                 Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(None),
                 Err(RecvTimeoutError::Timeout) if self.connection.current().is_killed() => {

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc as sync_mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use mainstay_core::{Code, Context, Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock::Stopwatch;
 use super::connection::{Connection, Role};
 use super::queue::LOOK;
 use super::ticket::{CancelOnDrop, Current, Ticket, gone};
@@ -95,7 +96,7 @@ impl Outlet {
             None if self.rows_sent > MEMORY_ROWS => return Err(Stop::TooMany),
             None => {}
             Some(credits) => {
-                let since = Instant::now();
+                let since = Stopwatch::start();
                 while self.ahead >= AHEAD {
                     match credits.recv_timeout(LOOK) {
                         Ok(()) => self.ahead -= 1,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock::{Stopwatch, pause};
 use super::connection::{Connection, Opening, Ran, Role};
 use super::file::explain;
 use super::queue::Queue;
@@ -36,7 +37,7 @@ pub(super) enum Job {
 pub(super) struct RunJob {
     pub(super) call: Call,
     pub(super) ticket: Arc<Ticket>,
-    pub(super) queued: Instant,
+    pub(super) queued: Stopwatch,
     pub(super) reply: oneshot::Sender<Result<Routed>>,
 }
 
@@ -113,19 +114,19 @@ fn spawn(
 }
 
 fn serve_lane(house: &House, connection: &Connection, role: Role, queue: &Queue<Job>) {
-    let mut hot_since = Instant::now();
+    let mut hot_since = Stopwatch::start();
     loop {
         let job = match queue.try_pop() {
             Some(job) => {
                 if role == Role::Writer && hot_since.elapsed() >= HOT {
-                    thread::sleep(BREATH);
-                    hot_since = Instant::now();
+                    pause(BREATH);
+                    hot_since = Stopwatch::start();
                 }
                 job
             }
             None => match queue.pop() {
                 Some(job) => {
-                    hot_since = Instant::now();
+                    hot_since = Stopwatch::start();
                     job
                 }
                 None => return,

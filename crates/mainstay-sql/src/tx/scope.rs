@@ -61,14 +61,8 @@ struct Lease {
 
 impl Open {
     pub(super) fn new(database: &Arc<Database>, session: Box<dyn Session>) -> Self {
-        let slot = Slot {
-            session: Some(session),
-            ended: false,
-            streaming: false,
-            scopes: vec![0],
-            last_scope: 0,
-            undo: None,
-        };
+        let slot =
+            Slot { session: Some(session), ended: false, streaming: false, scopes: vec![0], last_scope: 0, undo: None };
         Self(Arc::new(Shared {
             database: database.clone(),
             turn: Arc::new(Semaphore::new(1)),

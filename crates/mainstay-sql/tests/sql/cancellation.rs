@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_core::{Code, Context, Result};
 use mainstay_sql::testing::Scene;
-use mainstay_sql::{Db, DatabaseSettings, Dialect, Statement, sql};
+use mainstay_sql::{DatabaseSettings, Db, Dialect, Statement, sql};
 use mainstay_telemetry::Metrics;
 use tokio::sync::oneshot;
 
@@ -85,13 +85,17 @@ pub(crate) async fn a_full_pool_is_unavailable_in_time(Scene { ctx, mut settings
     db.connect(&ctx).await?;
     let (db, ctx) = (&db, &ctx);
     db.transaction(ctx, |_tx| async move {
-        let other = { let (db, ctx) = (db.clone(), ctx.clone());
-            tokio::spawn(async move { db.transaction(&ctx, |_| async { Ok(()) }).await }) };
+        let other = {
+            let (db, ctx) = (db.clone(), ctx.clone());
+            tokio::spawn(async move { db.transaction(&ctx, |_| async { Ok(()) }).await })
+        };
         let error = other.await.unwrap().unwrap_err();
         assert_eq!(error.code(), Code::Unavailable, "{error:?}");
         // A caller in a hurry hears its own reason.
-        let waiting = { let (db, ctx) = (db.clone(), ctx.with_timeout(Duration::from_millis(5)));
-            tokio::spawn(async move { db.transaction(&ctx, |_| async { Ok(()) }).await }) };
+        let waiting = {
+            let (db, ctx) = (db.clone(), ctx.with_timeout(Duration::from_millis(5)));
+            tokio::spawn(async move { db.transaction(&ctx, |_| async { Ok(()) }).await })
+        };
         assert_eq!(waiting.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
         Ok(())
     })

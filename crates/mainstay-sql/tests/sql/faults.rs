@@ -72,8 +72,7 @@ pub(crate) async fn a_server_that_is_not_there_is_unavailable_by_name(Scene { db
     // One that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("{}://ada@{}/shop", db.dialect(), silent.local_addr()?);
-    let settings =
-        DatabaseSettings { connect_timeout: Duration::from_millis(100), ..DatabaseSettings::from_url(url) };
+    let settings = DatabaseSettings { connect_timeout: Duration::from_millis(100), ..DatabaseSettings::from_url(url) };
     let error = Db::new(&settings, &Metrics::new())?.connect(&ctx).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
     Ok(())

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use mainstay_core::{Code, Context, Result};
 use mainstay_sql::testing::Scene;
-use mainstay_sql::{
-    DatabaseError, DatabaseErrorKind, DatabaseSettings, Db, Isolation, Sql, TxOptions, Value, values,
-};
+use mainstay_sql::{DatabaseError, DatabaseErrorKind, DatabaseSettings, Db, Isolation, Sql, TxOptions, Value, values};
 use mainstay_telemetry::Metrics;
 use rust_decimal::Decimal;
 use tokio::sync::Barrier;
@@ -116,8 +114,11 @@ pub(crate) async fn domains_enums_and_text_types_are_text(Scene { db, ctx, .. }:
     let insert = "INSERT INTO people VALUES ($1, $2, $3, $4, $5)";
     let row = values!["Ada", "abc", "happy", 36, "1 hour 30 minutes"];
     db.query(insert).bind_all(row).execute(&ctx).await?;
-    let read: (String, String, String, i16, String) =
-        db.read("SELECT name, code, mood, age, pause::text FROM people WHERE mood = $1").bind("happy").one(&ctx).await?;
+    let read: (String, String, String, i16, String) = db
+        .read("SELECT name, code, mood, age, pause::text FROM people WHERE mood = $1")
+        .bind("happy")
+        .one(&ctx)
+        .await?;
     assert_eq!(read, ("Ada".into(), "abc".into(), "happy".into(), 36, "01:30:00".into()));
     let moods: Vec<String> = db.read("SELECT ARRAY['sad', 'happy']::mood[]").one(&ctx).await?;
     assert_eq!(moods, ["sad", "happy"]);
@@ -160,8 +161,7 @@ pub(crate) async fn what_does_not_fit_is_told_by_number(Scene { ctx, mut setting
 pub(crate) async fn numeric_is_exact(Scene { db, ctx, .. }: Scene) -> Result<()> {
     for text in ["0", "-0.0001", "12345678901234567890.12345678", "10000", "100000000.0000", "0.1000"] {
         let number: Decimal = text.parse().unwrap();
-        let read: (Decimal, String) =
-            db.read("SELECT $1::numeric, ($1::numeric)::text").bind(number).one(&ctx).await?;
+        let read: (Decimal, String) = db.read("SELECT $1::numeric, ($1::numeric)::text").bind(number).one(&ctx).await?;
         assert_eq!((read.0, read.1.as_str()), (number, text));
     }
     let sum: i64 = db.read("SELECT SUM(n) FROM generate_series(1, 10) AS n").one(&ctx).await?;
@@ -205,9 +205,14 @@ pub(crate) async fn killed_connections_are_replaced(Scene { db, ctx, mut setting
     let cut = victim
         .transaction(ctx, |tx| async move {
             let kill = Sql::new("SELECT pg_terminate_backend(").bind(tx.read(pid).one::<i32>(ctx).await?).push(")");
-            assert!(tokio::spawn({ let (db, ctx) = (db.clone(), ctx.clone()); async move {
-                db.query(kill).one::<bool>(&ctx).await
-            }}).await.unwrap()?);
+            assert!(
+                tokio::spawn({
+                    let (db, ctx) = (db.clone(), ctx.clone());
+                    async move { db.query(kill).one::<bool>(&ctx).await }
+                })
+                .await
+                .unwrap()?
+            );
             tx.query("SELECT 1").execute(ctx).await
         })
         .await;
@@ -219,7 +224,9 @@ pub(crate) async fn killed_connections_are_replaced(Scene { db, ctx, mut setting
     Ok(())
 }
 
-pub(crate) async fn a_statement_timeout_of_the_server_is_cancelled(Scene { ctx, mut settings, .. }: Scene) -> Result<()> {
+pub(crate) async fn a_statement_timeout_of_the_server_is_cancelled(
+    Scene { ctx, mut settings, .. }: Scene,
+) -> Result<()> {
     settings.max_connections = 1;
     let db = Db::new(&settings, &Metrics::new())?;
     db.connect(&ctx).await?;

@@ -41,7 +41,9 @@ pub(crate) async fn a_long_stream_runs_in_bounded_memory(Scene { db, ctx, .. }: 
     Ok(())
 }
 
-pub(crate) async fn a_stream_dropped_half_way_frees_its_connection(Scene { ctx, settings, db, .. }: Scene) -> Result<()> {
+pub(crate) async fn a_stream_dropped_half_way_frees_its_connection(
+    Scene { ctx, settings, db, .. }: Scene,
+) -> Result<()> {
     prepare(&db, &ctx).await?;
     let mut settings = settings;
     settings.max_connections = 1;

@@ -16,14 +16,19 @@ pub(crate) async fn placeholders_are_found_only_in_code(Scene { db, ctx, .. }: S
         .await?;
     assert_eq!(word, "$1 and '$2'");
     let question: Statement = sql! { postgres: "SELECT $tag$ $2 ? $tag$ FROM words WHERE id = $1",
-                                     _: "SELECT ' $2 ? ' FROM words WHERE id = $1" };
+    _: "SELECT ' $2 ? ' FROM words WHERE id = $1" };
     assert_eq!(db.read(question).bind(1).one::<String>(&ctx).await?, " $2 ? ");
     Ok(())
 }
 
 pub(crate) async fn a_placeholder_may_repeat(Scene { db, ctx, .. }: Scene) -> Result<()> {
     db.query(TABLE).execute(&ctx).await?;
-    db.query("INSERT INTO words (id, word) VALUES ($2, $1), ($3, $1)").bind("tea").bind(7).bind(8).execute(&ctx).await?;
+    db.query("INSERT INTO words (id, word) VALUES ($2, $1), ($3, $1)")
+        .bind("tea")
+        .bind(7)
+        .bind(8)
+        .execute(&ctx)
+        .await?;
     let ids: Vec<i64> = db
         .read("SELECT id FROM words WHERE word = $2 AND (id = $1 OR id > $1) AND word = $2 ORDER BY id")
         .bind(7)
@@ -34,7 +39,9 @@ pub(crate) async fn a_placeholder_may_repeat(Scene { db, ctx, .. }: Scene) -> Re
     Ok(())
 }
 
-pub(crate) async fn a_wrong_number_of_values_is_told_before_anything_is_sent(Scene { db, ctx, .. }: Scene) -> Result<()> {
+pub(crate) async fn a_wrong_number_of_values_is_told_before_anything_is_sent(
+    Scene { db, ctx, .. }: Scene,
+) -> Result<()> {
     db.query(TABLE).execute(&ctx).await?;
     let insert = "INSERT INTO words (id, word) VALUES ($1, $2)";
     for query in [db.query(insert).bind(1), db.query(insert).bind(1).bind("a").bind("b"), db.query(insert)] {
@@ -50,7 +57,12 @@ pub(crate) async fn transaction_control_is_refused(Scene { db, ctx, .. }: Scene)
     for text in ["BEGIN", " commit", "/* x */ ROLLBACK", "START TRANSACTION", "SAVEPOINT a", "RELEASE SAVEPOINT a"] {
         let error = db.query(text).execute(&ctx).await.unwrap_err();
         assert!(error.report().to_string().contains("Db::transaction"), "{text}: {error:?}");
-        let inside = db.transaction(&ctx, |tx| { let ctx = &ctx; async move { tx.query(text).execute(ctx).await } }).await;
+        let inside = db
+            .transaction(&ctx, |tx| {
+                let ctx = &ctx;
+                async move { tx.query(text).execute(ctx).await }
+            })
+            .await;
         assert!(inside.unwrap_err().report().to_string().contains("Db::transaction"), "{text}");
     }
     db.ping(&ctx).await
@@ -66,7 +78,8 @@ pub(crate) async fn a_statement_may_differ_by_database(Scene { db, ctx, .. }: Sc
 pub(crate) async fn the_builder_binds_what_it_is_given(Scene { db, ctx, .. }: Scene) -> Result<()> {
     db.query(TABLE).execute(&ctx).await?;
     let hostile = "'); DROP TABLE words; --";
-    let insert = Sql::new("INSERT INTO words (id, word)").push_values([values![1, "a"], values![2, hostile], values![3, "c"]]);
+    let insert =
+        Sql::new("INSERT INTO words (id, word)").push_values([values![1, "a"], values![2, hostile], values![3, "c"]]);
     assert_eq!(db.query(insert).execute(&ctx).await?, 3);
     let search = |ids: &[i32], word: Option<&str>| {
         let mut sql = Sql::new("SELECT id FROM words WHERE").push_in("id", ids);

@@ -66,7 +66,9 @@ pub(crate) async fn every_type_survives_a_round_trip(Scene { db, ctx, .. }: Scen
     writer.same(WORDS, ["", "tea", "naïve ☕ 🫖", "it's \\ \"quoted\" `so`", "$1 ? :x"].map(String::from)).await;
     writer.same(RAW, [vec![], vec![0, 1, 255], b"text".to_vec()]).await;
     writer.same(UUID, [Uuid::nil(), Uuid::new_v4(), Uuid::now_v7()]).await;
-    writer.same(AT, ["2026-02-28T23:59:59.999999Z", "1970-01-01T00:00:00Z"].map(|t| t.parse::<Timestamp>().unwrap())).await;
+    writer
+        .same(AT, ["2026-02-28T23:59:59.999999Z", "1970-01-01T00:00:00Z"].map(|t| t.parse::<Timestamp>().unwrap()))
+        .await;
     writer.same(DAY, ["2026-02-28", "2024-02-29"].map(|day| day.parse::<Date>().unwrap())).await;
     writer.same(PRICE, ["0.0000", "-12.3400", "9999999999999999.9999"].map(|n| n.parse::<Decimal>().unwrap())).await;
     writer.same(DOC, [json!({"a": [1, 2.5, null, true], "b": {"ü": "☕"}}), json!([]), json!("text"), json!(5)]).await;
@@ -82,7 +84,9 @@ pub(crate) async fn extremes_survive_a_round_trip(Scene { db, ctx, .. }: Scene) 
     writer.same(BIG, [u32::MAX]).await;
     writer.same(DOUBLE, [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 0.0]).await;
     writer.same(UUID, [Uuid::max()]).await;
-    writer.same(AT, ["1000-01-01T00:00:00Z", "9999-12-30T22:00:00.999999Z"].map(|t| t.parse::<Timestamp>().unwrap())).await;
+    writer
+        .same(AT, ["1000-01-01T00:00:00Z", "9999-12-30T22:00:00.999999Z"].map(|t| t.parse::<Timestamp>().unwrap()))
+        .await;
     writer.same(DAY, ["1000-01-01", "9999-12-31"].map(|day| day.parse::<Date>().unwrap())).await;
     writer.same(PRICE, ["-9999999999999999.9999"].map(|n| n.parse::<Decimal>().unwrap())).await;
     Ok(())

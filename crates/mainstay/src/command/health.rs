@@ -39,11 +39,9 @@ mod tests {
 
     #[test]
     fn a_listener_on_every_address_is_asked_on_loopback() {
-        for (listens, asked) in [
-            ("0.0.0.0:9000", "127.0.0.1:9000"),
-            ("[::]:9000", "[::1]:9000"),
-            ("10.0.0.7:9000", "10.0.0.7:9000"),
-        ] {
+        for (listens, asked) in
+            [("0.0.0.0:9000", "127.0.0.1:9000"), ("[::]:9000", "[::1]:9000"), ("10.0.0.7:9000", "10.0.0.7:9000")]
+        {
             assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
         }
     }

@@ -55,11 +55,7 @@ struct Whereabouts {
 impl Whereabouts {
     fn of<S>(app: &App<S>) -> Self {
         let Configuration { name, log, database, .. } = &app.configuration;
-        Self {
-            name,
-            pretty: log.format.is_pretty(),
-            database: app.database.as_ref().map(|_| describe(database)),
-        }
+        Self { name, pretty: log.format.is_pretty(), database: app.database.as_ref().map(|_| describe(database)) }
     }
 
     fn announce(&self, http: &str, admin: &str) {
@@ -80,7 +76,9 @@ impl Whereabouts {
 
 fn describe(settings: &DatabaseSettings) -> String {
     match settings.sqlite_path() {
-        Some(path) => format!("SQLite in {} (made if it was missing)", path.display()),
+        // Told before the start, which makes the file and its folder where they are missing.
+        Some(path) if path.exists() => format!("SQLite in {}", path.display()),
+        Some(path) => format!("SQLite in {}, made just now", path.display()),
         None => settings.url.to_string(),
     }
 }

@@ -72,7 +72,10 @@ impl Orders for SqlOrders {
         .await?;
         let lines = order.lines.iter().zip(&record.prices).zip(1_i64..);
         db.query("INSERT INTO order_lines (order_id, line, sku, quantity, price_cents) VALUES ($1, $2, $3, $4, $5)")
-            .batch(ctx, lines.map(|((line, price), number)| values![order.id, number, &line.sku, line.quantity, *price]))
+            .batch(
+                ctx,
+                lines.map(|((line, price), number)| values![order.id, number, &line.sku, line.quantity, *price]),
+            )
             .await?;
         Ok(())
     }
