@@ -1,10 +1,11 @@
 //! The ground every Mainstay crate stands on: [`Context`], [`Error`], structured concurrency, settings and the
 //! lifecycle of a service. It knows no HTTP, SQL or broker.
 
-#[cfg(feature = "axum")]
-pub mod axum;
 #[cfg(windows)]
 compile_error!("Mainstay runs on Linux, and builds on macOS. Windows is not supported: use WSL or a container.");
+
+#[cfg(feature = "axum")]
+pub mod axum;
 
 mod byte_size;
 mod component;

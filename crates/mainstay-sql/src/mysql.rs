@@ -262,5 +262,5 @@ fn is_lost(error: &Error) -> bool {
     fault.is_some_and(|fault| fault.kind == DatabaseErrorKind::ConnectionLost)
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(feature = "testing")]
+pub(crate) mod tests;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc as sync_mpsc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use queue::Queue;
 use session::session;
 use stream::{StreamJob, serve_stream};
 use ticket::{Ticket, wait};
-use worker::{Alive, House, Job, Routed, RunJob, start_guest, start_lane};
+use worker::{Alive, House, Job, Lane, Routed, RunJob, start_guest, start_lane};
 
 /// How many texts that change something are remembered, so that they go to the writer at once.
 const KNOWN_WRITES: usize = 4_096;
@@ -84,7 +85,9 @@ impl Sqlite {
             open: AtomicU32::new(0),
             in_use: AtomicU32::new(0),
         });
-        let (alive, all_gone) = mpsc::channel(1);
+        let (all, all_gone) = mpsc::channel(1);
+        let (beside_writer, others) = sync_mpsc::channel();
+        let alive = Alive { _all: all.clone(), _beside_writer: Some(beside_writer) };
         let on_disk = *file != SqliteFile::Memory;
         let reader_count = if on_disk { settings.sqlite_readers.clamp(1, 64) } else { 0 };
         let guest_count = settings.max_connections.max(1);
@@ -102,10 +105,17 @@ impl Sqlite {
             all_gone: tokio::sync::Mutex::new(all_gone),
         };
         // The writer first: it makes the file.
-        ctx.run(start_lane(house.clone(), Role::Writer, sqlite.writer.clone(), alive.clone())).await??;
+        let writer = Lane {
+            role: Role::Writer,
+            queue: sqlite.writer.clone(),
+            alive: Alive { _all: all, _beside_writer: None },
+            others: Some(others),
+        };
+        ctx.run(start_lane(house.clone(), writer)).await??;
         if let Some(readers) = &sqlite.readers {
             for _ in 0..reader_count {
-                ctx.run(start_lane(house.clone(), Role::Reader, readers.clone(), alive.clone())).await??;
+                let reader = Lane { role: Role::Reader, queue: readers.clone(), alive: alive.clone(), others: None };
+                ctx.run(start_lane(house.clone(), reader)).await??;
             }
         }
         Ok(sqlite)

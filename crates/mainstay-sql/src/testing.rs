@@ -50,3 +50,10 @@ macro_rules! __cases {
         $harness$(.on_each(&$databases, ::core::stringify!($case), $case))+
     };
 }
+
+/// The cases of the MySQL driver that need to see its inside; for `tests/mysql.rs` of this crate.
+#[cfg(feature = "mysql")]
+#[doc(hidden)]
+pub fn mysql_driver_cases(harness: Harness) -> Harness {
+    crate::mysql::tests::cases(harness)
+}

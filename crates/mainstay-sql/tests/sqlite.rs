@@ -23,8 +23,8 @@ async fn open(file: &Path) -> Db {
 }
 
 async fn open_with(settings: DatabaseSettings) -> Db {
-    let db = Db::new(&settings, &Metrics::new()).unwrap();
-    db.connect(&Context::background()).await.unwrap();
+    let db = Db::new(&settings, &Metrics::new()).expect("a good url");
+    db.connect(&Context::background()).await.expect("a folder that can be written");
     db
 }
 

@@ -102,6 +102,12 @@ impl PgConnection {
         self.reusable = false;
     }
 
+    /// Waits until the statement that was left running has ended. Answers come in order, so the answer to nothing at
+    /// all is the sign. A cancel may hit that, too, and an error is as good a sign.
+    pub(super) async fn ended(&self) {
+        let _ = self.client.batch_execute("").await;
+    }
+
     /// Waits until the server has answered everything, and rolls back what is open.
     pub(super) async fn reset(&mut self) -> Result<()> {
         let sql = if self.in_transaction { "ROLLBACK" } else { "" };

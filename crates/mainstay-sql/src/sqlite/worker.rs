@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -59,11 +60,28 @@ pub(super) struct House {
     pub(super) in_use: AtomicU32,
 }
 
-/// A thread holds one as long as it lives; `close` waits until all are dropped.
-pub(super) type Alive = mpsc::Sender<()>;
+/// A thread holds one as long as it lives.
+#[derive(Clone)]
+pub(super) struct Alive {
+    /// `close` waits until all are dropped.
+    pub(super) _all: mpsc::Sender<()>,
+    /// The writer waits until all are dropped: the connection that closes last puts the log into the file and removes
+    /// it, and only one that may write can do that.
+    pub(super) _beside_writer: Option<sync_mpsc::Sender<()>>,
+}
 
-/// Starts a thread that serves `queue` over a connection of its own, and waits until that is open.
-pub(super) async fn start_lane(house: Arc<House>, role: Role, queue: Arc<Queue<Job>>, alive: Alive) -> Result<()> {
+/// What a lane is made of.
+pub(super) struct Lane {
+    pub(super) role: Role,
+    pub(super) queue: Arc<Queue<Job>>,
+    pub(super) alive: Alive,
+    /// For the writer, which ends when this is disconnected.
+    pub(super) others: Option<sync_mpsc::Receiver<()>>,
+}
+
+/// Starts a thread that serves a queue over a connection of its own, and waits until that is open.
+pub(super) async fn start_lane(house: Arc<House>, lane: Lane) -> Result<()> {
+    let Lane { role, queue, alive, others } = lane;
     let (ready, opened) = oneshot::channel();
     let file = house.opening.file.clone();
     let name = if role == Role::Writer { "sqlite-writer" } else { "sqlite-reader" };
@@ -76,6 +94,9 @@ pub(super) async fn start_lane(house: Arc<House>, role: Role, queue: Arc<Queue<J
         let _clear = ClearOnDrop(queue.clone());
         if ready.send(Ok(())).is_ok() {
             serve_lane(house, &connection, role, &queue);
+        }
+        if let Some(others) = others {
+            let _ = others.recv(); // nothing is ever sent: it returns when the last of them has ended
         }
     })?;
     match opened.await {

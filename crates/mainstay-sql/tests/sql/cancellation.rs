@@ -44,6 +44,12 @@ pub(crate) async fn a_dropped_statement_frees_its_connection(scene: Scene) -> Re
         assert!(dropped.is_err());
         db.query("SELECT 1").execute(&ctx).await?;
     }
+    // At every await point: also between what is sent and what the server has read.
+    for polls in (0..6).cycle().take(60) {
+        let statement = tokio::time::timeout(Duration::from_millis(10), db.query(SLOW).execute(&ctx));
+        assert!(!matches!(cut_after(polls, statement).await, Some(Ok(_))));
+        db.query("SELECT 1").execute(&ctx).await?;
+    }
     db.close(&ctx).await;
     Ok(())
 }
