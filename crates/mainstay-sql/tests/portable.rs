@@ -1,5 +1,7 @@
 //! Library SQL has nothing that only MariaDB understands, so that MySQL 8 can run it too.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test, which the lint's allowance for tests does not reach")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! What `Db` promises, once for every database.
 
+#![allow(clippy::unwrap_used, reason = "a case fails by panicking, and its helpers are no `#[test]` functions")]
+
 use std::process::ExitCode;
 
 use mainstay_sql::cases;
