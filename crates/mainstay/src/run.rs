@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use mainstay_core::{Error, Result, ResultExt};
-use mainstay_telemetry::start_logging;
+use mainstay_telemetry::{LogSettings, start_logging};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,7 +67,7 @@ where
             runtime.block_on(command::serve(app)).map_err(plainly)
         }
         Command::Migrate(migrate) => {
-            start_logging(&app.configuration.log).map_err(plainly)?;
+            start_logging(&quiet(&app.configuration.log)).map_err(plainly)?;
             runtime.block_on(command::migrate(&app, migrate)).map(|()| true).map_err(plainly)
         }
         Command::Routes => command::out(&command::routes(&app.routes)).map(|()| true).map_err(plainly),
@@ -78,6 +78,12 @@ where
         Command::Health => runtime.block_on(command::health(&app.configuration)).map(|()| true).map_err(plainly),
         Command::Config => Ok(true), // done above, before `build` could refuse anything
     }
+}
+
+/// A command that prints what it did logs warnings only, unless someone asked for more.
+fn quiet(log: &LogSettings) -> LogSettings {
+    let asked = log.filter != LogSettings::default().filter;
+    LogSettings { filter: if asked { log.filter.clone() } else { "warn".to_owned() }, ..log.clone() }
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a program that can't go on")]
