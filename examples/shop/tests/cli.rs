@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -235,8 +234,10 @@ fn serve_says_where_to_look_answers_health_and_ends_in_order() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
 }
 
-fn kill(signal: impl AsRef<OsStr>, process: u32) {
-    assert!(Command::new("kill").arg(signal).arg(process.to_string()).status().unwrap().success());
+fn kill(signal: &str, process: u32) {
+    // The shell has a `kill` of its own; a program of that name may be missing.
+    let command = format!("kill {signal} {process}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
 }
 
 fn is_root() -> bool {
