@@ -13,15 +13,33 @@ use mainstay_sql::testing::Harness;
 
 #[path = "cancel/bounds.rs"]
 mod bounds;
+#[path = "cancel/flood.rs"]
+mod flood;
+#[path = "cancel/late.rs"]
+mod late;
 #[path = "cancel/observer.rs"]
 mod observer;
+#[path = "cancel/proxy.rs"]
+mod proxy;
+#[path = "cancel/sweep.rs"]
+mod sweep;
 
 use bounds::*;
+use flood::*;
+use late::*;
+use sweep::*;
 
 fn main() -> ExitCode {
     let harness = cases![
         Harness::new().one_at_a_time(); Sqlite, Postgres, Mysql;
-        the_database_runs_nothing_for_who_has_gone
+        the_database_runs_nothing_for_who_has_gone,
+        a_late_cancel_never_hits_the_next_user_of_a_connection,
+        a_transaction_cut_at_any_await_is_whole_or_nothing,
+        a_statement_cut_at_any_await_is_stopped
+    ];
+    let harness = cases![
+        harness; Postgres, Mysql;
+        five_hundred_cancels_open_few_connections
     ];
     harness.run()
 }
