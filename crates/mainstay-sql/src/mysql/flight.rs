@@ -18,14 +18,17 @@ use crate::pool::Pooled;
 /// A connection out of the pool.
 pub(super) type Loan = Pooled<Link>;
 
-/// How many `KILL QUERY` may be on their way: each opens a short connection beside the pool's.
+/// How many kills may be on their way: each opens a short connection beside the pool's.
 const KILLS: usize = 4;
 
 /// How long a kill may take before the connection it is meant for is closed.
 const KILL: Duration = Duration::from_secs(5);
 
+/// How long after a kill the next one is sent; then doubled. A statement that is undone takes a while to end.
+const AFTER_KILL: Duration = Duration::from_millis(20);
+
 /// How long a killed statement may take to end: to undo what it did, and to be read, since some megabytes of rows may
-/// be on their way. Then the connection is closed: a new one is cheaper than that, but not in a transaction, which
+/// be on their way. Then the connection is killed: a new one is cheaper than that, but not in a transaction, which
 /// would be lost.
 const POOLED_END: Duration = Duration::from_millis(250);
 const SESSION_END: Duration = Duration::from_secs(5);
@@ -51,6 +54,12 @@ pub(super) struct Flight<T: Send + 'static> {
     back: Option<oneshot::Sender<Loan>>,
 }
 
+#[derive(Clone, Copy)]
+enum Kill {
+    Statement,
+    Connection,
+}
+
 impl Killer {
     pub(super) fn new(connector: Connector) -> Self {
         Self {
@@ -70,12 +79,21 @@ impl Killer {
         self.runtime.spawn(task);
     }
 
-    async fn kill(&self, connection: u32) -> Result<()> {
-        // The semaphore is never closed; if it were, a kill without a place would do no harm.
-        let _place = self.kills.acquire().await.ok();
-        let mut link = self.connector.connect().await?;
-        // The number is the server's own: nothing to bind, and KILL can't be prepared.
-        link.script(&format!("KILL QUERY {connection}")).await
+    /// Kills what `connection` runs, or itself. Whether the server has done it in time.
+    async fn kill(&self, what: Kill, connection: u32) -> bool {
+        let kill = async {
+            // The semaphore is never closed; if it were, a kill without a place would do no harm.
+            let _place = self.kills.acquire().await.ok();
+            let mut link = self.connector.connect().await?;
+            let word = match what {
+                Kill::Statement => "QUERY",
+                Kill::Connection => "CONNECTION",
+            };
+            // The number is the server's own: nothing to bind, and KILL can't be prepared.
+            link.script(&format!("KILL {word} {connection}")).await?;
+            link.close().await // while it has the place
+        };
+        matches!(tokio::time::timeout(KILL, kill).await, Ok(Ok(())))
     }
 }
 
@@ -119,32 +137,15 @@ impl<T: Send + 'static> Drop for Flight<T> {
     }
 }
 
-/// Kills the statement, waits for its end and makes sure that the kill can't hit what comes next.
+/// Kills the statement, waits for its end and makes sure that no kill can hit what comes next.
 async fn settle<T>(
     work: BoxFuture<'static, (Loan, Result<T>)>,
     connection: u32,
     killer: Killer,
     back: Option<oneshot::Sender<Loan>>,
 ) {
-    let mut work = work;
-    let kill = tokio::time::timeout(KILL, killer.kill(connection));
-    tokio::pin!(kill);
-    let mut landed = None;
-    let killed = loop {
-        tokio::select! {
-            killed = &mut kill => break matches!(killed, Ok(Ok(()))),
-            (loan, _) = &mut work, if landed.is_none() => landed = Some(loan),
-        }
-    };
     let limit = if back.is_some() { SESSION_END } else { POOLED_END };
-    let mut loan = match landed {
-        Some(loan) => loan,
-        None => match tokio::time::timeout(limit, work).await {
-            Ok((loan, _)) => loan,
-            // Dropped in the middle of a statement, the connection is closed.
-            Err(_) => return tracing::debug!(connection, killed, "a killed MySQL statement took too long to end"),
-        },
-    };
+    let Some((mut loan, killed)) = killed(work, connection, &killer, limit).await else { return };
     // A kill that failed may still be on its way, and one that came late waits in the connection for its next
     // statement: a statement of ours takes it.
     if !killed || !absorbs_kill(&mut loan).await {
@@ -154,6 +155,44 @@ async fn settle<T>(
         None => drop(loan),
         Some(back) => drop(back.send(loan)),
     }
+}
+
+/// The connection after the end of its statement, and whether every kill has arrived. `None` if the statement didn't
+/// end and its connection was killed.
+async fn killed<T>(
+    mut work: BoxFuture<'static, (Loan, Result<T>)>,
+    connection: u32,
+    killer: &Killer,
+    limit: Duration,
+) -> Option<(Loan, bool)> {
+    let (mut patience, mut waited) = (AFTER_KILL, Duration::ZERO);
+    // Again and again: a kill that overtakes its statement, or comes while it is prepared, finds nothing to stop.
+    while waited < limit {
+        let mut landed = None;
+        let kill = killer.kill(Kill::Statement, connection);
+        tokio::pin!(kill);
+        let killed = loop {
+            tokio::select! {
+                killed = &mut kill => break killed,
+                (loan, _) = &mut work, if landed.is_none() => landed = Some(loan),
+            }
+        };
+        if let Some(loan) = landed {
+            return Some((loan, killed));
+        }
+        if let Ok((loan, _)) = tokio::time::timeout(patience, &mut work).await {
+            return Some((loan, killed));
+        }
+        if !killed {
+            break;
+        }
+        waited += patience;
+        patience *= 2;
+    }
+    // Closing it from here would leave the statement running: the server looks at its socket only between statements.
+    let killed = killer.kill(Kill::Connection, connection).await;
+    tracing::debug!(connection, killed, "closing a MySQL connection whose statement took too long to end");
+    None
 }
 
 async fn absorbs_kill(loan: &mut Loan) -> bool {

@@ -23,6 +23,7 @@ pub struct Harness {
     trials: Vec<Trial>,
     /// Why cases are ignored, each reason once.
     ignored: BTreeSet<String>,
+    one_at_a_time: bool,
 }
 
 /// What a case can't do without.
@@ -109,13 +110,23 @@ impl Harness {
         })
     }
 
+    /// Runs one case after another: for cases that measure, or that count what the whole process or server does.
+    pub fn one_at_a_time(mut self) -> Self {
+        self.one_at_a_time = true;
+        self
+    }
+
     /// Runs what the command line asks for, as `cargo test` does.
     pub fn run(self) -> ExitCode {
         for reason in &self.ignored {
             // On the side of what the test runner reads; that nobody reads it is no failure.
             let _ = writeln!(io::stderr(), "ignored: {reason}");
         }
-        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+        let mut arguments = Arguments::from_args();
+        if self.one_at_a_time {
+            arguments.test_threads = Some(1);
+        }
+        libtest_mimic::run(&arguments, self.trials).exit_code()
     }
 }
 
