@@ -35,6 +35,9 @@
 //!
 //! # Errors
 #![doc = include_str!("../docs/errors.md")]
+//!
+//! # Bad input
+#![doc = include_str!("../docs/bad-input.md")]
 
 mod accept;
 pub mod client;
