@@ -55,3 +55,7 @@ shop-checks:
 # How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
 build-times:
     .ci/build-times
+
+# 10,000 connections that do nothing, and bad input: what they add to the server's memory. Needs 10,300 open files.
+bad-input-memory:
+    ulimit -n 12000 && MAINSTAY_IDLE_CONNECTIONS=10000 cargo test -p mainstay-http --test bad_input -- --nocapture --test-threads 1 memory

@@ -7,8 +7,8 @@
 #![allow(clippy::print_stderr, reason = "the figures are for whoever runs this with --nocapture")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -31,16 +31,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
-    }
-    let shared = Arc::new(ServerProcess::start(IMPATIENT));
-    // The process outlives the trials: `run` returns when all have ended, and the drop kills it.
-    libtest_mimic::run(&arguments, trials(Some(shared.clone()))).exit_code()
+    let server = (!arguments.list).then(|| ServerProcess::start(IMPATIENT));
+    libtest_mimic::run(&arguments, trials(server.as_ref().map(|server| server.addr))).exit_code()
 }
 
-fn trials(server: Option<Arc<ServerProcess>>) -> Vec<Trial> {
-    let addr = server.map_or(([127, 0, 0, 1], 0).into(), |server| server.addr);
+/// `addr` is where the server for the table listens; listing the trials needs none.
+fn trials(addr: Option<SocketAddr>) -> Vec<Trial> {
+    let addr = addr.unwrap_or(([127, 0, 0, 1], 0).into());
     let mut trials = vec![
         Trial::test("the_table_and_the_cases_name_the_same_input", || {
             let rows: BTreeSet<_> = table::rows().into_iter().map(|row| row.input).collect();
@@ -55,8 +52,12 @@ fn trials(server: Option<Arc<ServerProcess>>) -> Vec<Trial> {
             memory::under_bad_input(&ServerProcess::start(IMPATIENT));
             Ok(())
         }),
-        Trial::test("idle_connections_cost_little_memory", || {
-            memory::of_idle_connections(&ServerProcess::start(PATIENT));
+        Trial::test("silent_connections_cost_little_memory", || {
+            memory::of_silent_connections(&ServerProcess::start(PATIENT));
+            Ok(())
+        }),
+        Trial::test("connections_between_two_requests_cost_little_memory", || {
+            memory::of_used_connections(&ServerProcess::start(PATIENT));
             Ok(())
         }),
     ];

@@ -17,8 +17,10 @@ use crate::{cases, table};
 const BAD_INPUT_BOUND: u64 = 64 * 1024;
 /// Each sends every case of the table eight times at once: some 500 exchanges.
 const ROUNDS: usize = 6;
-/// The most that 10,000 idle connections may add, in KiB; fewer may add their share.
-const IDLE_BOUND: u64 = 160 * 1024;
+/// The most that 10,000 connections may add which never sent anything, in KiB; fewer may add their share.
+const SILENT_BOUND: u64 = 160 * 1024;
+/// The same for connections that wait for their second request: hyper keeps two buffers of 8 KiB for each.
+const USED_BOUND: u64 = 256 * 1024;
 /// How many idle connections are opened if nothing else is said. Each takes a file descriptor here and one there.
 const IDLE: usize = 2_000;
 /// Says another number, as `just idle-connections` does.
@@ -69,33 +71,40 @@ async fn ask(stream: &mut TcpStream) {
     assert_eq!(read_answer(stream, &mut Vec::new()).await.as_deref(), Some("200"));
 }
 
-/// Thousands of connections that do nothing: every other one has been used once, the rest never.
-pub(crate) fn of_idle_connections(server: &ServerProcess) {
+/// Thousands of connections that never say anything.
+pub(crate) fn of_silent_connections(server: &ServerProcess) {
+    run(idle(server, SILENT_BOUND, false));
+}
+
+/// Thousands of connections between two requests.
+pub(crate) fn of_used_connections(server: &ServerProcess) {
+    run(idle(server, USED_BOUND, true));
+}
+
+async fn idle(server: &ServerProcess, bound: u64, used: bool) {
     let wanted = std::env::var(IDLE_VARIABLE).map_or(IDLE, |number| number.parse().unwrap());
     let count = wanted.min(open_files().saturating_sub(200));
-    run(async {
-        ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
-        let before = server.resident_kib();
-        let mut idle = Vec::with_capacity(count);
-        for number in 0..count {
-            let mut stream = TcpStream::connect(server.addr).await.unwrap();
-            if number % 2 == 0 {
-                ask(&mut stream).await;
-            }
-            idle.push(stream);
+    ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
+    let before = server.resident_kib();
+    let mut idle = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        if used {
+            ask(&mut stream).await;
         }
-        // Answered behind all of them, so that every one has been accepted.
-        ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
-        let bound = IDLE_BOUND * count as u64 / 10_000;
-        if let (Some(before), Some(after)) = (before, server.resident_kib()) {
-            let grown = after.saturating_sub(before);
-            eprintln!("{count} idle connections: {grown} KiB more");
-            assert!(grown <= bound, "{count} connections cost {grown} KiB, more than {bound}");
-        }
-        for stream in idle.iter_mut().step_by(100) {
-            ask(stream).await; // they still work
-        }
-    });
+        idle.push(stream);
+    }
+    // Answered behind all of them, so that every one has been accepted.
+    ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
+    let bound = bound * count as u64 / 10_000;
+    if let (Some(before), Some(after)) = (before, server.resident_kib()) {
+        let grown = after.saturating_sub(before);
+        eprintln!("{count} {} connections: {grown} KiB more", if used { "used" } else { "silent" });
+        assert!(grown <= bound, "{count} connections cost {grown} KiB, more than {bound}");
+    }
+    for stream in idle.iter_mut().step_by(100) {
+        ask(stream).await; // they still work
+    }
 }
 
 /// How many files this process may open; the server has the same limit.
