@@ -36,6 +36,9 @@
 //! # Errors
 #![doc = include_str!("../docs/errors.md")]
 //!
+//! # When a client leaves
+#![doc = include_str!("../docs/cancel-policy.md")]
+//!
 //! # Bad input
 #![doc = include_str!("../docs/bad-input.md")]
 
