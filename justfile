@@ -59,3 +59,7 @@ build-times:
 # 10,000 connections that do nothing, and bad input: what they add to the server's memory. Needs 10,300 open files.
 bad-input-memory:
     ulimit -n 12000 && MAINSTAY_IDLE_CONNECTIONS=10000 cargo test -p mainstay-http --test bad_input -- --nocapture --test-threads 1 memory
+
+# A deadline through two services into each database: how long after it the database is free.
+across:
+    cargo test -p mainstay-testing --test across -- --nocapture --test-threads 1
