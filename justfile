@@ -63,3 +63,11 @@ bad-input-memory:
 # A deadline through two services into each database: how long after it the database is free.
 across:
     cargo test -p mainstay-testing --test across -- --nocapture --test-threads 1
+
+# Random input to the parsers, for half a minute; a fixed short run is also among the tests.
+fuzz-short:
+    cargo run --quiet -p mainstay-fuzz -- 10
+
+# The same for an hour, 20 minutes for each of three targets, from another seed each time.
+fuzz:
+    cargo run --quiet -p mainstay-fuzz -- 1200 "$(date +%s)"

@@ -48,6 +48,9 @@ mod connection;
 pub mod describe;
 mod drain;
 mod extract;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 mod problem;
 mod respond;
