@@ -55,3 +55,19 @@ shop-checks:
 # How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
 build-times:
     .ci/build-times
+
+# 10,000 connections that do nothing, and bad input: what they add to the server's memory. Needs 10,300 open files.
+bad-input-memory:
+    ulimit -n 12000 && MAINSTAY_IDLE_CONNECTIONS=10000 cargo test -p mainstay-http --test bad_input -- --nocapture --test-threads 1 memory
+
+# A deadline through two services into each database: how long after it the database is free.
+across:
+    cargo test -p mainstay-testing --test across -- --nocapture --test-threads 1
+
+# Random input to the parsers, for half a minute; a fixed short run is also among the tests.
+fuzz-short:
+    cargo run --quiet -p mainstay-fuzz -- 10
+
+# The same for an hour, 20 minutes for each of three targets, from another seed each time.
+fuzz:
+    cargo run --quiet -p mainstay-fuzz -- 1200 "$(date +%s)"

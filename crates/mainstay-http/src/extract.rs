@@ -1,5 +1,6 @@
 //! Extractors whose rejections are problem documents: [`Json`], [`Path`], [`Query`].
 
+mod encoding;
 mod json;
 mod path;
 mod query;

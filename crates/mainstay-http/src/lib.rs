@@ -35,6 +35,12 @@
 //!
 //! # Errors
 #![doc = include_str!("../docs/errors.md")]
+//!
+//! # When a client leaves
+#![doc = include_str!("../docs/cancel-policy.md")]
+//!
+//! # Bad input
+#![doc = include_str!("../docs/bad-input.md")]
 
 mod accept;
 pub mod client;
@@ -42,6 +48,9 @@ mod connection;
 pub mod describe;
 mod drain;
 mod extract;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 mod problem;
 mod respond;

@@ -47,6 +47,8 @@ mod record;
 mod route;
 
 pub(crate) use body::BodyTimeout;
+#[cfg(feature = "fuzzing")]
+pub(crate) use deadline::of_headers;
 
 /// The layer. A clone is the same pipeline.
 #[derive(Clone)]

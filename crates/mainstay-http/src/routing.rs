@@ -66,7 +66,8 @@ pub(crate) struct RouteOptions {
 /// What becomes of a handler when its client leaves before the answer.
 ///
 /// hyper notices a client that leaves while nothing of it is unread: with a second request pipelined behind the first,
-/// or a body that the handler hasn't read, the handler runs on under any policy.
+/// or a body that the handler hasn't read, the handler runs on under any policy. [When a client
+/// leaves](crate#when-a-client-leaves) has a table of what happens when.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum CancelPolicy {

@@ -61,6 +61,9 @@ pub mod __private;
 mod db;
 mod driver;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lexer;
 mod metrics;
 pub mod migrate;

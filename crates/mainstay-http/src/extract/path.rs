@@ -7,9 +7,12 @@ use http::request::Parts;
 use mainstay_core::{Error, FieldViolation};
 use serde::de::DeserializeOwned;
 
+use super::encoding;
+
 /// The parameters of the route: one value, a tuple in their order, or a struct by their names.
 ///
-/// A parameter that doesn't fit its type is refused with 400 and its name.
+/// A parameter that doesn't fit its type is refused with 400 and its name; so is a path whose percent-encoding is broken
+/// or is not UTF-8.
 ///
 /// ```
 /// use mainstay_core::Result;
@@ -32,7 +35,11 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Ok(axum::extract::Path(value)) => match encoding::mistake(parts.uri.path()) {
+                None => Ok(Self(value)),
+                Some(mistake) => Err(Error::invalid_argument("the path of the request is invalid")
+                    .with_detail(FieldViolation::new("", mistake))),
+            },
             Err(PathRejection::FailedToDeserializePathParams(failure)) => {
                 let names = names(parts, state).await;
                 Err(refuse(failure.into_kind(), &names))

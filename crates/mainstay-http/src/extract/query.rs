@@ -8,12 +8,13 @@ use http::request::Parts;
 use mainstay_core::{Error, FieldViolation};
 use serde::de::{DeserializeOwned, value};
 
-use super::invalid;
+use super::{encoding, invalid};
 
 /// The query string as a struct, validated by [`garde`]. An absent optional parameter is an `Option` or has
 /// `#[serde(default)]`.
 ///
-/// A parameter that is missing, doesn't fit its type or breaks a rule is refused with 400 and its name.
+/// A parameter that is missing, doesn't fit its type or breaks a rule is refused with 400 and its name; so is a query
+/// whose percent-encoding is broken or is not UTF-8.
 ///
 /// ```
 /// use garde::Validate;
@@ -43,12 +44,17 @@ where
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        if let Some(mistake) = parts.uri.query().and_then(encoding::mistake) {
+            return Err(Error::invalid_argument(INVALID).with_detail(FieldViolation::new("", mistake)));
+        }
         let axum::extract::Query(value) =
             axum::extract::Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| refuse(&rejection))?;
         value.validate().map_err(|report| invalid(&report))?;
         Ok(Self(value))
     }
 }
+
+const INVALID: &str = "the query of the request is invalid";
 
 /// Finds the parameter in the error that axum wraps.
 fn refuse(rejection: &(dyn StdError + 'static)) -> Error {
@@ -57,11 +63,10 @@ fn refuse(rejection: &(dyn StdError + 'static)) -> Error {
         if let Some(located) = error.downcast_ref::<serde_path_to_error::Error<value::Error>>() {
             let path = located.path().to_string();
             let path = if path == "." { String::new() } else { path };
-            return Error::invalid_argument("the query of the request is invalid")
+            return Error::invalid_argument(INVALID)
                 .with_detail(FieldViolation::new(path, located.inner().to_string()));
         }
         next = error.source();
     }
-    Error::invalid_argument("the query of the request is invalid")
-        .with_detail(FieldViolation::new("", rejection.to_string()))
+    Error::invalid_argument(INVALID).with_detail(FieldViolation::new("", rejection.to_string()))
 }

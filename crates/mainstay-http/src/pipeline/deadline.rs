@@ -32,6 +32,12 @@ impl TimeLimit {
     }
 }
 
+/// What the headers make of the limit `server`; `None` if they are refused.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn of_headers(headers: &HeaderMap, server: Duration) -> Option<Duration> {
+    TimeLimit::of(headers, &RouteOptions::default(), server).ok().and_then(|limit| limit.0)
+}
+
 fn read(
     headers: &HeaderMap,
     name: &HeaderName,

@@ -5,6 +5,7 @@
 mod scene;
 
 mod cancel;
+mod cancel_policy;
 mod client;
 mod connections;
 mod drain;
