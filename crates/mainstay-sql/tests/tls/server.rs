@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 use std::{process, thread};
 
 use tempfile::TempDir;
@@ -17,12 +17,17 @@ use crate::certificates;
 /// A server that ends with this value.
 pub(crate) struct Private {
     child: Child,
+    /// What it logs. The end of it is the end of the server and its children.
+    log: Receiver<String>,
     folder: TempDir,
     pub(crate) port: u16,
 }
 
-/// Long enough for a busy machine.
+/// How long a server may say nothing, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take to end once it was asked.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 pub(crate) fn postgres_is_installed() -> Result<(), String> {
     postgres_programs().map(drop).ok_or_else(|| "PostgreSQL's initdb and postgres are not installed here".to_owned())
@@ -103,10 +108,7 @@ impl Drop for Private {
     fn drop(&mut self) {
         // Asked first, so that it takes its shared memory and its children along.
         let asked = Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status();
-        let until = Instant::now() + Duration::from_secs(5);
-        while asked.is_ok() && Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        while asked.is_ok() && self.log.recv_timeout(GOODBYE).is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -125,11 +127,10 @@ fn start(folder: TempDir, ready: &'static str, command: impl Fn(&Path, u16) -> C
                 let _ = said.send(line);
             }
         });
-        let until = Instant::now() + PATIENCE;
         let mut log = String::new();
-        while let Ok(line) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = heard.recv_timeout(PATIENCE) {
             if line.contains(ready) {
-                return Private { child, folder, port };
+                return Private { child, log: heard, folder, port };
             }
             log.push_str(&line);
             log.push('\n');
