@@ -231,3 +231,27 @@ async fn a_drain_waits_for_requests_and_not_for_silent_handshakes() {
     assert!(silent.closed().await.is_empty());
     assert_eq!(open.read(&mut [0; 1]).await.unwrap(), 0, "ended by a close_notify");
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let authority = Authority::new();
+    let folder = Folder::with(&authority.local());
+    let limits = HttpSettings { write_timeout: Duration::from_millis(50), tls: Some(folder.settings()), ..settings() };
+    let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let large = Routes::new().route_axum(
+        "/",
+        get(async move || {
+            answered.send(()).unwrap();
+            vec![b'x'; 64 << 20]
+        }),
+    );
+    let scene = Scene::with(limits, large).await;
+    let mut stream = connect(&scene, &authority, &[]).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    answers.recv().await.unwrap();
+    // Not one byte is read until the server has let go: it has nothing left to drain.
+    assert!(scene.stop(LONG).await.is_empty());
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken).await; // broken off without a close_notify, or reset
+    assert!(taken.len() < 64 << 20, "{}", taken.len());
+}
