@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::Connections;
+use crate::tls::Tls;
 
 /// How many connections the kernel may hold for us. It caps the number by its own limit (4096 on Linux).
 const BACKLOG: u32 = 4096;
@@ -52,7 +53,7 @@ fn refusal(address: SocketAddr, hint: &str, error: io::Error) -> Error {
 /// Accepts until the server drains, then takes what the kernel has queued and closes the listener.
 ///
 /// While the connection limit is reached nothing is accepted: new connections wait in the kernel's queue.
-pub(crate) async fn accept(listener: TcpListener, connections: Arc<Connections>) {
+pub(crate) async fn accept(listener: TcpListener, connections: Arc<Connections>, tls: Option<Arc<Tls>>) {
     let places = Arc::new(Semaphore::new(connections.limits().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let draining = connections.lifeline().draining().clone();
     let mut pause = PAUSES.0;
@@ -65,7 +66,7 @@ pub(crate) async fn accept(listener: TcpListener, connections: Arc<Connections>)
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSES.0;
-                serve(&connections, stream, peer, place);
+                serve(&connections, &tls, stream, peer, place);
             }
             Err(error) if belongs_to_the_connection(&error) => {}
             Err(error) => {
@@ -76,25 +77,40 @@ pub(crate) async fn accept(listener: TcpListener, connections: Arc<Connections>)
         }
     }
     if let Ok(listener) = listener.into_std() {
-        serve_queued(&listener, &connections);
+        serve_queued(&listener, &connections, &tls);
     }
 }
 
 /// Connections that the kernel has completed have been promised to their clients; closing the listener would reset
 /// them. They stand outside the connection limit, which has no one to keep waiting any more.
-fn serve_queued(listener: &StdListener, connections: &Arc<Connections>) {
+fn serve_queued(listener: &StdListener, connections: &Arc<Connections>, tls: &Option<Arc<Tls>>) {
     while let Ok((stream, peer)) = listener.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            serve(connections, stream, peer, None);
+            serve(connections, tls, stream, peer, None);
         }
     }
 }
 
-fn serve(connections: &Arc<Connections>, stream: TcpStream, peer: SocketAddr, place: Option<OwnedSemaphorePermit>) {
-    let shared = connections.clone();
-    connections.lifeline().spawn(async move { shared.serve(stream, peer, place).await });
+fn serve(
+    connections: &Arc<Connections>,
+    tls: &Option<Arc<Tls>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let (shared, tls) = (connections.clone(), tls.clone());
+    connections.lifeline().spawn(async move {
+        // Without it a response that is written in two parts waits for the client's delayed ACK, up to 40 ms.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return shared.serve(stream, peer, place).await };
+        match tls.handshake(stream, shared.lifeline().draining()).await {
+            Ok(stream) => shared.serve(stream, peer, place).await,
+            // Scanners, old clients, clients without our root: many and not ours to mend.
+            Err(error) => tracing::debug!(target: "mainstay::http", %peer, %error, "no TLS"),
+        }
+    });
 }
 
 /// Errors that tell about one connection, which is gone; the listener is fine.

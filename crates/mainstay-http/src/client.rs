@@ -55,6 +55,7 @@ const MAX_RESPONSE: ByteSize = ByteSize::mib(16);
 pub struct Client {
     http: reqwest::Client,
     max_response: usize,
+    roots: Vec<reqwest::Certificate>,
 }
 
 /// A call that has not been sent.
@@ -83,11 +84,23 @@ impl Client {
     pub fn new() -> Result<Self> {
         // An error says that the process has a provider already: that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build().or_code(
-            Code::FailedPrecondition,
-            "the HTTP client can't set up TLS: install the system's root certificates (package ca-certificates)",
-        )?;
-        Ok(Self { http, max_response: MAX_RESPONSE.as_usize() })
+        Ok(Self { http: connected(&[])?, max_response: MAX_RESPONSE.as_usize(), roots: Vec::new() })
+    }
+
+    /// The same client, which also trusts the certificates in `pem`: for servers with a certificate of a private
+    /// authority. May be called more than once; clones made before don't follow, and connections are opened anew.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no certificate in `pem` or one that can't be read.
+    pub fn with_root_certificate(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        let roots = reqwest::Certificate::from_pem_bundle(pem.as_ref())
+            .or_code(Code::InvalidArgument, "a root certificate can't be read: it is no PEM text")?;
+        if roots.is_empty() {
+            return Err(Error::invalid_argument("a root certificate is missing: no block `BEGIN CERTIFICATE`"));
+        }
+        self.roots.extend(roots);
+        self.http = connected(&self.roots)?;
+        Ok(self)
     }
 
     /// The same client with another limit for answers that are read into memory.
@@ -247,6 +260,14 @@ impl Reply {
     pub async fn text(self) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
     }
+}
+
+fn connected(roots: &[reqwest::Certificate]) -> Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
+    builder.tls_certs_merge(roots.iter().cloned()).build().or_code(
+        Code::FailedPrecondition,
+        "the HTTP client can't set up TLS: install the system's root certificates (package ca-certificates)",
+    )
 }
 
 /// What the called service may take, or `None` without a deadline.

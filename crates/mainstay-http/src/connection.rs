@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use mainstay_core::Context;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
@@ -92,9 +92,10 @@ impl Connections {
     }
 
     /// Serves `stream` until it ends, stalls, idles, drains or is cut.
-    pub(crate) async fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
-        // Without it a response that is written in two parts waits for the client's delayed ACK, up to 40 ms.
-        let _ = stream.set_nodelay(true);
+    pub(crate) async fn serve<S>(&self, stream: S, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         // One scope per connection: requests would otherwise all lock the server's root to hear of a cut.
         let (context, _) = self.lifeline.root().with_cancel();
         let connection = Arc::new(Connection { context, peer, activity: Activity::new() });
@@ -104,7 +105,10 @@ impl Connections {
         self.watch(http, &connection).await;
     }
 
-    async fn watch(&self, mut http: std::pin::Pin<&mut Http<'_>>, connection: &Connection) {
+    async fn watch<S>(&self, mut http: std::pin::Pin<&mut Http<'_, S>>, connection: &Connection)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Connection { activity, .. } = connection;
         let mut timer = pin!(sleep_until(Instant::now() + tick(&self.limits)));
         let mut draining = pin!(self.lifeline.draining().cancelled());
@@ -156,7 +160,7 @@ impl Connections {
     }
 }
 
-type Http<'a> = auto::UpgradeableConnection<'a, TokioIo<Io<TcpStream>>, Entrance, DrainedExecutor>;
+type Http<'a, S> = auto::UpgradeableConnection<'a, TokioIo<Io<S>>, Entrance, DrainedExecutor>;
 
 /// The parser's own limits: four times ours, so that a request that is only somewhat too large reaches the pipeline
 /// and is answered with a problem. Beyond, the parser answers 431 without a body and closes.

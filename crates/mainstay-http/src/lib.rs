@@ -59,6 +59,7 @@ pub mod routing;
 mod server;
 mod settings;
 pub mod sse;
+mod tls;
 
 pub use client::Client;
 pub use describe::Describe;
@@ -68,7 +69,7 @@ pub use problem::Problem;
 pub use respond::{Accepted, Created, NoContent, Upserted};
 pub use routes::{RouteInfo, Routes};
 pub use server::Server;
-pub use settings::HttpSettings;
+pub use settings::{HttpSettings, TlsSettings};
 
 /// axum as this crate speaks it.
 pub use axum;

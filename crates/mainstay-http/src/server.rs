@@ -13,11 +13,12 @@ use crate::accept::{accept, bind};
 use crate::connection::Connections;
 use crate::drain::Lifeline;
 use crate::pipeline::Pipeline;
+use crate::tls::{Tls, Watch};
 use crate::{HttpSettings, Routes};
 
 /// An HTTP/1 and HTTP/2 server for [`Routes`] or a plain axum `Router`.
 ///
-/// `start` binds the address, `run` accepts connections, `stop` drains: it stops accepting, closes idle connections,
+/// `start` reads the certificate, if there is one, and binds the address, `run` accepts connections, `stop` drains: it stops accepting, closes idle connections,
 /// tells busy ones to end (`Connection: close`, GOAWAY), tells streams by [`Draining`](crate::Draining), and waits for
 /// requests and detached handlers until its context is done. What is left then is cut and reported by name, as
 /// `POST /v1/orders (request 0192…, 2.1 s)`.
@@ -54,6 +55,7 @@ struct Listening {
     /// Bound by `start`, taken by `run`. The token keeps `stop` from finishing before `run` has emptied the queue.
     listener: Option<(TcpListener, TaskTrackerToken)>,
     addr: Option<SocketAddr>,
+    tls: Option<(Tls, Watch)>,
 }
 
 impl Server {
@@ -94,11 +96,18 @@ impl Server {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listen(&self) -> Result<()> {
-        if let Err(mistake) = &self.connections {
-            return Err(Error::failed_precondition(mistake.clone()));
-        }
+    async fn listen(&self) -> Result<()> {
+        let connections = match &self.connections {
+            Ok(connections) => connections,
+            Err(mistake) => return Err(Error::failed_precondition(mistake.clone())),
+        };
+        // Before the address is bound: a service that can't speak to its clients doesn't keep them waiting.
+        let tls = match &connections.limits().tls {
+            Some(settings) => Some(Tls::load(settings).await?),
+            None => None,
+        };
         let mut listening = self.lock();
+        listening.tls = tls;
         let listener = match listening.handed_over.take() {
             Some(listener) => {
                 listener.set_nonblocking(true)?;
@@ -120,15 +129,27 @@ impl Component for Server {
     }
 
     fn start<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { self.listen() })
+        Box::pin(self.listen())
     }
 
     fn run<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async {
-            let taken = self.lock().listener.take();
+            let (taken, tls) = {
+                let mut listening = self.lock();
+                (listening.listener.take(), listening.tls.take())
+            };
             match (taken, &self.connections) {
                 (Some((listener, token)), Ok(connections)) => {
-                    accept(listener, connections.clone()).await;
+                    match tls {
+                        None => accept(listener, connections.clone(), None).await,
+                        Some((tls, watch)) => {
+                            let tls = Arc::new(tls);
+                            tokio::select! {
+                                () = accept(listener, connections.clone(), Some(tls.clone())) => {}
+                                () = tls.watch(watch) => {}
+                            }
+                        }
+                    }
                     drop(token);
                     Ok(())
                 }

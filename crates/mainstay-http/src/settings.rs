@@ -1,6 +1,7 @@
 //! [`HttpSettings`]: every limit of the server, with its default and its reason.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_core::ByteSize;
@@ -65,6 +66,46 @@ pub struct HttpSettings {
     /// Whether a client that closes its sending side still waits for the answer. Off: the handler of a safe method is
     /// dropped when that happens, because most clients that do it have left.
     pub allow_half_close: bool,
+
+    /// HTTPS instead of HTTP. Off by default: most services stand behind a proxy that ends TLS.
+    pub tls: Option<TlsSettings>,
+}
+
+/// The certificate of an HTTPS server; the section `http.tls` of the configuration.
+///
+/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN. When the files change, new connections get the new certificate and
+/// open ones go on; a certificate that can't be used is logged as an error and the one before stays.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct TlsSettings {
+    /// The PEM file with the certificate, followed by the intermediate ones.
+    pub certificate: PathBuf,
+
+    /// The PEM file with the private key (PKCS#8, PKCS#1 or SEC1), not encrypted.
+    pub private_key: PathBuf,
+
+    /// How often the two files are looked at; 0 is never.
+    #[serde(default = "ten_seconds", with = "duration")]
+    pub reload_interval: Duration,
+
+    /// How long a client may take for the TLS handshake, which counts as an open connection.
+    #[serde(default = "ten_seconds", with = "duration")]
+    pub handshake_timeout: Duration,
+}
+
+impl TlsSettings {
+    /// The two files, and the defaults for the rest.
+    pub fn new(certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            private_key: private_key.into(),
+            reload_interval: ten_seconds(),
+            handshake_timeout: ten_seconds(),
+        }
+    }
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 impl Default for HttpSettings {
@@ -84,6 +125,7 @@ impl Default for HttpSettings {
             max_concurrent_streams: 200,
             http2_keep_alive_interval: Duration::from_secs(20),
             allow_half_close: false,
+            tls: None,
         }
     }
 }

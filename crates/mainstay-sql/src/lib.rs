@@ -48,7 +48,8 @@
 //! - A statement that was cut off outside a transaction may have taken effect or not; inside one it is undone.
 //! - Session settings (`SET …`) outlive their statement on a connection that others use later. Give them to the user or
 //!   the database with `ALTER ROLE … SET` instead.
-//! - The connection to a server is not encrypted in this version: a URL that asks for TLS is refused.
+//! - Unless the URL says `sslmode=verify-full` (MySQL: `ssl-mode=verify_identity`), whoever can answer in the server's
+//!   place is taken for it. Root certificates are read once, when the service starts.
 
 #![cfg_attr(
     not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
@@ -81,6 +82,8 @@ mod sqlite;
 mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod tls;
 mod tx;
 mod value;
 

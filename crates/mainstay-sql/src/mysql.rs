@@ -57,7 +57,7 @@ impl Mysql {
         settings: &DatabaseSettings,
         metrics: &SqlMetrics,
     ) -> Result<Self> {
-        let connector = Connector::new(server, settings);
+        let connector = Connector::new(server, settings)?;
         let killer = Killer::new(connector.clone());
         let pool = Pool::new(settings, metrics, move || {
             let connector = connector.clone();

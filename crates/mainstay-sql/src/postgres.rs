@@ -25,6 +25,8 @@ mod encode;
 mod fault;
 mod numeric;
 mod session;
+mod tls;
+mod verify;
 
 use cleanup::{Janitor, Lease};
 use connect::Connector;
@@ -52,7 +54,7 @@ impl Postgres {
         metrics: &SqlMetrics,
     ) -> Result<Self> {
         let janitor = Janitor::new();
-        let connector = Arc::new(Connector::new(settings, server, janitor.cut()));
+        let connector = Arc::new(Connector::new(settings, server, janitor.cut())?);
         let pool = Pool::new(settings, metrics, move || {
             let connector = connector.clone();
             Box::pin(async move { connector.connect().await })

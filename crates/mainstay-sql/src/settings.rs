@@ -7,8 +7,11 @@ use mainstay_core::SecretUrl;
 use mainstay_core::settings::duration;
 use serde::{Deserialize, Serialize};
 
+mod tls;
 mod url;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use tls::{TlsMode, TlsTrust};
 pub(crate) use url::DatabaseUrl;
 #[cfg(any(feature = "sqlite", test))]
 pub(crate) use url::SqliteFile;
@@ -31,6 +34,11 @@ pub struct DatabaseSettings {
     /// - `sqlite://data/shop.db` (relative), `sqlite:///var/lib/shop/shop.db`, `sqlite::memory:`
     /// - `postgres://user:password@host:5432/database`; by a Unix socket `postgres://user@/database?host=/run/postgresql`
     /// - `mysql://user:password@host:3306/database`, `mariadb://…`; by a Unix socket `…?socket=/run/mysqld/mysqld.sock`
+    ///
+    /// TLS: `sslmode=` `disable`, `prefer` (the default: if the server has it, unverified), `require` (unverified),
+    /// `verify-ca`, `verify-full`, against the system's authorities or those in `sslrootcert=/path/ca.pem`. MySQL's
+    /// `ssl-mode` and `ssl-ca` with `disabled`, `preferred`, `required` and `verify_identity` are understood too. A
+    /// Unix socket needs none.
     ///
     /// Special characters in user and password are percent-encoded. It is masked wherever settings are printed.
     pub url: SecretUrl,

@@ -90,12 +90,22 @@ fn a_wrong_value_names_the_key_its_source_and_what_was_expected() {
 }
 
 #[test]
+fn a_certificate_that_is_not_there_stops_the_start_and_is_named() {
+    let tls =
+        [("SHOP_HTTP__TLS__CERTIFICATE", "/nowhere/tls.crt"), ("SHOP_HTTP__TLS__PRIVATE_KEY", "/nowhere/tls.key")];
+    Scene::new().run(&[], &tls).refuses(&["http.tls.certificate", "/nowhere/tls.crt", "No such file"]);
+    Scene::new().run(&[], &tls[..1]).refuses(&["http.tls.private_key"]);
+    let url = "postgres://shop@127.0.0.1:1/shop?sslmode=verify-full&sslrootcert=/nowhere/ca.pem";
+    Scene::new().run(&[], &[("DATABASE_URL", url)]).refuses(&["/nowhere/ca.pem", "No such file"]);
+}
+
+#[test]
 fn a_bad_url_says_what_is_understood_and_shows_no_password() {
     let outcome = Scene::new().run(&[], &[("DATABASE_URL", "postgress://shop:hunter2@db/shop")]);
     outcome.refuses(&["postgres://", "mysql://", "sqlite://"]);
     assert!(!outcome.error.contains("hunter2"), "{}", outcome.error);
-    let outcome = Scene::new().run(&[], &[("DATABASE_URL", "postgres://shop@db/shop?sslmode=require")]);
-    outcome.refuses(&["sslmode"]);
+    let outcome = Scene::new().run(&[], &[("DATABASE_URL", "postgres://shop@db/shop?sslmode=on")]);
+    outcome.refuses(&["sslmode=on", "verify-full"]);
 }
 
 #[test]

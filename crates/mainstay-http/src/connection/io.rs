@@ -72,10 +72,60 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Io<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // A socket has nothing to flush. TLS takes a small response at once and keeps it while the peer doesn't read.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio_util::task::TaskTracker;
+
+    use super::super::activity::{Activity, Verdict};
+    use super::*;
+    use crate::HttpSettings;
+
+    /// Takes a small response and can't pass it on, as TLS over a socket whose peer doesn't read.
+    struct Keeps;
+
+    impl AsyncWrite for Keeps {
+        fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_stays_in_the_buffers_of_tls_is_a_client_that_does_not_read() {
+        let (context, _) = mainstay_core::Context::background().with_cancel();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let connection = Arc::new(Connection { context, peer, activity: Activity::new() });
+        let mut io = Io::new(Keeps, connection.clone(), None, TaskTracker::new().token());
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut io).poll_write(cx, b"HTTP/1.1 200 OK").is_ready());
+            assert!(Pin::new(&mut io).poll_flush(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let limits = HttpSettings::default();
+        tokio::time::advance(limits.write_timeout).await;
+        assert_eq!(
+            connection.activity.verdict(&limits, None),
+            Verdict::Stalled("the client doesn't read its response")
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it doesn't expect fails")]
 
+mod certificates;
 mod scene;
 
 mod cancel;
@@ -13,3 +14,4 @@ mod errors;
 mod extract;
 mod openapi;
 mod pipeline;
+mod tls;

@@ -1,9 +1,10 @@
 //! MySQL's and MariaDB's error numbers as [`DatabaseError`]s.
 
 use mainstay_core::{Code, Error, Result};
-use mysql_async::{DriverError, Error as MysqlError, ServerError};
+use mysql_async::{DriverError, Error as MysqlError, IoError, ServerError};
 
 use crate::fault::{DatabaseError, DatabaseErrorKind};
+use crate::tls;
 
 /// A statement was killed, by `KILL QUERY` or by its own time limit.
 pub(super) const INTERRUPTED: u16 = 1317;
@@ -63,6 +64,11 @@ pub(super) fn leaves_usable(error: &MysqlError) -> bool {
 pub(super) fn explain(error: MysqlError, place: &str) -> Error {
     let number = match &error {
         MysqlError::Server(error) => error.code,
+        MysqlError::Driver(DriverError::NoClientSslFlagFromServer) => return tls::no_tls(&place),
+        MysqlError::Io(IoError::Io(error)) => match tls::refused_certificate(error, &place) {
+            Some(refused) => return refused,
+            None => 0,
+        },
         _ => 0,
     };
     let fault = fault_of(error);
@@ -78,6 +84,15 @@ pub(super) fn explain(error: MysqlError, place: &str) -> Error {
         _ => return fault.into_error().context(format!("connecting to {place}")),
     };
     Error::new(Code::FailedPrecondition, what).with_source(fault).context(format!("connecting to {place}: {remedy}"))
+}
+
+/// Whether TLS was wanted and did not come about, for a reason of its own.
+pub(super) fn tls_failed(error: &MysqlError) -> bool {
+    match error {
+        MysqlError::Driver(DriverError::NoClientSslFlagFromServer) | MysqlError::Io(IoError::Tls(_)) => true,
+        MysqlError::Io(IoError::Io(error)) => tls::rustls_error(error).is_some(),
+        _ => false,
+    }
 }
 
 fn kind_of(code: u16) -> DatabaseErrorKind {

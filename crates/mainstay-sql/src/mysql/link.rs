@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -9,16 +10,19 @@ use futures_util::StreamExt;
 use mainstay_core::{Error, Result};
 use mysql_async::consts::StatusFlags;
 use mysql_async::prelude::{Protocol, Queryable};
-use mysql_async::{Column, Conn, Error as MysqlError, Opts, OptsBuilder, Params, QueryResult};
+use mysql_async::{Column, Conn, Error as MysqlError, Opts, OptsBuilder, Params, QueryResult, SslOpts};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::cell::{params, value_of};
-use super::fault::{UNSUPPORTED_PREPARED, check, error_of, explain, leaves_usable};
+use super::fault::{UNSUPPORTED_PREPARED, check, error_of, explain, leaves_usable, tls_failed};
 use crate::driver::{Answer, Call, Want};
 use crate::lexer::rewrite_placeholders;
 use crate::pool::Connection;
 use crate::row::Row;
-use crate::settings::{DatabaseSettings, Host, Server};
+use crate::settings::{DatabaseSettings, Host, Server, TlsMode, TlsTrust};
+use crate::tls;
 use crate::value::Value;
 
 /// How many texts are kept rewritten.
@@ -44,6 +48,8 @@ pub(crate) struct Link {
 #[derive(Clone)]
 pub(super) struct Connector {
     options: Opts,
+    /// The way without TLS, where the url allows it; and whether the server has turned out to have none.
+    plain: Option<Arc<(Opts, AtomicBool)>>,
     place: Arc<str>,
     limit: Duration,
     texts: Arc<Texts>,
@@ -59,7 +65,9 @@ struct Text {
 }
 
 impl Connector {
-    pub(super) fn new(server: &Server, settings: &DatabaseSettings) -> Self {
+    /// # Errors
+    /// `FailedPrecondition` if the root certificates can't be read.
+    pub(super) fn new(server: &Server, settings: &DatabaseSettings) -> Result<Self> {
         let builder = OptsBuilder::default()
             .user(Some(&server.user))
             .pass(server.password.as_ref())
@@ -76,16 +84,41 @@ impl Connector {
             Some(name) => builder.connect_attribute("program_name", name),
             None => builder,
         };
-        Self {
-            options: builder.into(),
+        let plain = Opts::from(builder.clone());
+        let tls = match &server.host {
+            Host::Tcp { .. } => tls_options(&server.tls)?,
+            Host::Unix(_) => None,
+        };
+        let prefer = tls.is_some() && server.tls.mode == TlsMode::Prefer;
+        Ok(Self {
+            options: builder.ssl_opts(tls).into(),
+            plain: prefer.then(|| Arc::new((plain, AtomicBool::new(false)))),
             place: format!("{server:?}").into(),
             limit: settings.connect_timeout,
             texts: Arc::default(),
+        })
+    }
+
+    async fn open(&self) -> mysql_async::Result<Conn> {
+        let Some((plain, server_has_none)) = self.plain.as_deref() else {
+            return Conn::new(self.options.clone()).await;
+        };
+        if server_has_none.load(Ordering::Relaxed) {
+            return Conn::new(plain.clone()).await;
+        }
+        match Conn::new(self.options.clone()).await {
+            Err(error) if tls_failed(&error) => {
+                tracing::debug!(target: "mainstay::sql", server = %self.place, %error, "no TLS with MySQL");
+                // Kept in mind, because the server counts every connection that is given up here.
+                server_has_none.store(true, Ordering::Relaxed);
+                Conn::new(plain.clone()).await
+            }
+            opened => opened,
         }
     }
 
     pub(super) async fn connect(&self) -> Result<Link> {
-        let connection = match tokio::time::timeout(self.limit, Conn::new(self.options.clone())).await {
+        let connection = match tokio::time::timeout(self.limit, self.open()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(explain(error, &self.place)),
             Err(_) => {
@@ -95,6 +128,25 @@ impl Connector {
         };
         let texts = self.texts.clone();
         Ok(Link { connection, texts, busy: false, broken: false, last_used: Instant::now() })
+    }
+}
+
+/// How the driver is to speak TLS; `None` if not at all.
+fn tls_options(trust: &TlsTrust) -> Result<Option<SslOpts>> {
+    // The driver uses the provider of the process. An error says that there is one already: that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = SslOpts::default();
+    match trust.mode {
+        TlsMode::Disable => Ok(None),
+        TlsMode::Prefer | TlsMode::Require => Ok(Some(options.with_danger_accept_invalid_certs(true))),
+        TlsMode::VerifyCa | TlsMode::VerifyFull => {
+            // The driver fails on the first root it can't use; of the system's some may be so.
+            let usable = |root: &CertificateDer<'_>| RootCertStore::empty().add(root.clone()).is_ok();
+            let roots = tls::roots(trust.root.as_deref())?;
+            let roots = roots.iter().filter(|root| usable(root)).map(|root| root.to_vec().into()).collect();
+            // Without the roots that come with the driver: trust is the operator's.
+            Ok(Some(options.with_root_certs(roots).with_disable_built_in_roots(true)))
+        }
     }
 }
 

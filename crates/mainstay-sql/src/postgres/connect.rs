@@ -1,5 +1,6 @@
 //! Opening connections, and the second connections that carry cancel requests.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,19 +8,24 @@ use std::time::Duration;
 use mainstay_core::{Error, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::PgConnection;
 use super::fault;
+use super::tls::Tls;
 use crate::fault::{DatabaseError, DatabaseErrorKind};
-use crate::settings::{DatabaseSettings, Host, Server};
+use crate::settings::{DatabaseSettings, Host, Server, TlsMode};
 
 /// Opens connections to one server.
 pub(super) struct Connector {
     server: Server,
+    /// Without TLS.
     config: Config,
+    tls: Option<Tls>,
     timeout: Duration,
     statement_cache: usize,
     /// Cuts every connection when the driver is closed.
@@ -31,6 +37,8 @@ pub(super) struct Connector {
 pub(super) struct Canceler {
     token: CancelToken,
     address: Address,
+    /// As the connection itself, so that the key of a cancel request is no easier to listen to.
+    tls: Option<Tls>,
 }
 
 /// Where exactly a connection went: a cancel request has to reach the same server, and a name may have many.
@@ -41,7 +49,9 @@ enum Address {
 }
 
 impl Connector {
-    pub(super) fn new(settings: &DatabaseSettings, server: &Server, cut: CancellationToken) -> Self {
+    /// # Errors
+    /// `FailedPrecondition` if the root certificates can't be read.
+    pub(super) fn new(settings: &DatabaseSettings, server: &Server, cut: CancellationToken) -> Result<Self> {
         let mut config = Config::new();
         config.user(&server.user).ssl_mode(SslMode::Disable);
         config.application_name(server.application_name.as_deref().unwrap_or("mainstay"));
@@ -51,13 +61,18 @@ impl Connector {
         if let Some(password) = &server.password {
             config.password(password);
         }
-        Self {
+        let tls = match &server.host {
+            Host::Tcp { name, .. } => Tls::new(&server.tls, name)?,
+            Host::Unix(_) => None,
+        };
+        Ok(Self {
             server: server.clone(),
             config,
+            tls,
             timeout: settings.connect_timeout,
             statement_cache: settings.statement_cache,
             cut,
-        }
+        })
     }
 
     /// A connection that speaks UTF-8 and UTC.
@@ -69,35 +84,72 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<PgConnection> {
-        let unreachable = |error: std::io::Error| lost(format!("{}: {error}", self.server));
-        let (client, address, task) = match &self.server.host {
-            Host::Tcp { name, port } => {
-                let socket = TcpStream::connect((name.as_str(), *port)).await.map_err(unreachable)?;
-                socket.set_nodelay(true).map_err(unreachable)?;
-                let address = Address::Tcp(socket.peer_addr().map_err(unreachable)?);
-                let (client, task) = self.start(socket).await?;
-                (client, address, task)
-            }
+        let (client, canceler, task) = match &self.server.host {
+            Host::Tcp { name, port } => self.open_tcp(name, *port).await?,
             Host::Unix(path) => {
-                let socket = UnixStream::connect(path).await.map_err(unreachable)?;
-                let (client, task) = self.start(socket).await?;
-                (client, Address::Unix(path.clone()), task)
+                let socket = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
+                let (client, task) =
+                    self.start(&self.config, socket, NoTls).await.map_err(|error| self.refusal(error))?;
+                let (token, address) = (client.cancel_token(), Address::Unix(path.clone()));
+                (client, Canceler { token, address, tls: None }, task)
             }
         };
-        let canceler = Canceler { token: client.cancel_token(), address };
         let connection = PgConnection::new(client, canceler, task, self.statement_cache);
         connection.configure().await?;
         Ok(connection)
     }
 
-    async fn start<S>(&self, socket: S) -> Result<(Client, tokio::task::AbortHandle)>
+    async fn open_tcp(&self, name: &str, port: u16) -> Result<(Client, Canceler, AbortHandle)> {
+        let connect = async || {
+            let socket = TcpStream::connect((name, port)).await?;
+            socket.set_nodelay(true)?;
+            let address = Address::Tcp(socket.peer_addr()?);
+            Ok::<_, io::Error>((socket, address))
+        };
+        let prefer = self.server.tls.mode == TlsMode::Prefer;
+        if let Some(tls) = &self.tls {
+            let mut config = self.config.clone();
+            config.ssl_mode(if prefer { SslMode::Prefer } else { SslMode::Require });
+            let (socket, address) = connect().await.map_err(|error| self.unreachable(error))?;
+            match self.start(&config, socket, tls.clone()).await {
+                Ok((client, task)) => {
+                    let token = client.cancel_token();
+                    return Ok((client, Canceler { token, address, tls: Some(tls.clone()) }, task));
+                }
+                // As libpq: TLS that doesn't come about is worth no more than none, where none would do.
+                Err(error) if prefer && fault::tls_failed(&error) => {
+                    tracing::debug!(target: "mainstay::sql", server = %self.server, %error, "no TLS with PostgreSQL");
+                }
+                Err(error) => return Err(self.refusal(error)),
+            }
+        }
+        let (socket, address) = connect().await.map_err(|error| self.unreachable(error))?;
+        let (client, task) = self.start(&self.config, socket, NoTls).await.map_err(|error| self.refusal(error))?;
+        let token = client.cancel_token();
+        Ok((client, Canceler { token, address, tls: None }, task))
+    }
+
+    fn unreachable(&self, error: io::Error) -> Error {
+        lost(format!("{}: {error}", self.server))
+    }
+
+    fn refusal(&self, error: tokio_postgres::Error) -> Error {
+        fault::refused_login(&error, &self.server)
+            .or_else(|| fault::refused_tls(&error, &self.server))
+            .unwrap_or_else(|| fault::error(error))
+    }
+
+    async fn start<S, T>(
+        &self,
+        config: &Config,
+        socket: S,
+        tls: T,
+    ) -> Result<(Client, AbortHandle), tokio_postgres::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: TlsConnect<S, Stream: Send + 'static>,
     {
-        let (client, connection) = self.config.connect_raw(socket, NoTls).await.map_err(|error| {
-            let refused = fault::refused_login(&error, &self.server);
-            refused.unwrap_or_else(|| fault::error(error))
-        })?;
+        let (client, connection) = config.connect_raw(socket, tls).await?;
         let cut = self.cut.clone();
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -124,7 +176,11 @@ impl Canceler {
     }
 
     async fn send<S: AsyncRead + AsyncWrite + Unpin>(&self, mut socket: S) -> Result<()> {
-        self.token.cancel_query_raw(&mut socket, NoTls).await.map_err(fault::error)?;
+        let sent = match &self.tls {
+            Some(tls) => self.token.cancel_query_raw(&mut socket, tls.clone()).await,
+            None => self.token.cancel_query_raw(&mut socket, NoTls).await,
+        };
+        sent.map_err(fault::error)?;
         let mut nothing = [0; 16];
         while socket.read(&mut nothing).await? > 0 {}
         Ok(())

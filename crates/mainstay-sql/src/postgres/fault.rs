@@ -1,6 +1,7 @@
 //! From PostgreSQL's SQLSTATEs to [`DatabaseErrorKind`].
 
 use std::error::Error as _;
+use std::io;
 
 use mainstay_core::Error;
 use tokio_postgres::error::DbError;
@@ -8,6 +9,7 @@ use tokio_postgres::error::DbError;
 use super::encode::Unfit;
 use crate::fault::{DatabaseError, DatabaseErrorKind};
 use crate::settings::Server;
+use crate::tls;
 
 /// What `tokio-postgres` says, as an [`Error`].
 pub(super) fn error(error: tokio_postgres::Error) -> Error {
@@ -39,6 +41,28 @@ pub(super) fn refused_login(error: &tokio_postgres::Error, server: &Server) -> O
         _ => return None,
     };
     Some(Error::failed_precondition("the database refused the login").with_source(from_server(refused)).context(what))
+}
+
+/// A server that has no TLS, or whose certificate is not good, with what to do about it.
+pub(super) fn refused_tls(error: &tokio_postgres::Error, server: &Server) -> Option<Error> {
+    if !is_of_handshake(error) {
+        return None;
+    }
+    match error.source()?.downcast_ref::<io::Error>() {
+        Some(error) => tls::refused_certificate(error, server),
+        None => Some(tls::no_tls(server)), // the driver's own refusal; handshakes fail by I/O errors
+    }
+}
+
+/// Whether TLS was begun and did not come about, for a reason of its own.
+pub(super) fn tls_failed(error: &tokio_postgres::Error) -> bool {
+    let broken = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    is_of_handshake(error) && broken.is_some_and(|error| tls::rustls_error(error).is_some())
+}
+
+/// The driver tells its errors apart by their text only.
+fn is_of_handshake(error: &tokio_postgres::Error) -> bool {
+    error.to_string() == "error performing TLS handshake"
 }
 
 /// Whether the server itself ended the statement, or never saw it: then nothing of it is running.

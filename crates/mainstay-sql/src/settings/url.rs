@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mainstay_core::{Code, Error, Result};
 
+use super::tls::{TlsMode, TlsTrust};
 use crate::driver::Dialect;
 
 const UNDERSTOOD: &str = "understood are sqlite://path/to/file.db, sqlite::memory:, \
@@ -36,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) password: Option<String>,
     pub(crate) database: Option<String>,
     pub(crate) application_name: Option<String>,
+    pub(crate) tls: TlsTrust,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +59,16 @@ impl DatabaseUrl {
                 }
                 Ok(Self::Postgres(server))
             }
-            "mysql" | "mariadb" => server(rest, "root", 3306).map(|(server, _)| Self::Mysql(server)),
+            "mysql" | "mariadb" => {
+                let (server, _) = server(rest, "root", 3306)?;
+                if server.tls.mode == TlsMode::VerifyCa {
+                    return Err(refuse(
+                        "MySQL is checked by chain and name together or not at all: use ssl-mode=verify_identity, or \
+                         required without ssl-ca",
+                    ));
+                }
+                Ok(Self::Mysql(server))
+            }
             other => Err(refuse(format!("scheme `{other}` isn't understood; {UNDERSTOOD}"))),
         }
     }
@@ -103,29 +114,32 @@ fn server(rest: &str, default_user: &str, default_port: u16) -> Result<(Server, 
     }
     let mut host = Host::Tcp { name, port };
     let mut application_name = None;
+    let (mut mode, mut root) = (None, None);
     for pair in parameters.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode(value)?;
         match (key, value.as_str()) {
-            ("sslmode" | "ssl-mode", "disable" | "prefer" | "allow" | "DISABLED" | "PREFERRED") => {}
-            ("sslmode" | "ssl-mode", _) => {
-                return Err(refuse(format!(
-                    "{key}={value} isn't supported yet: this version speaks to databases without TLS; use \
-                     {key}=disable over a trusted network, a Unix socket or a tunnel"
-                )));
+            ("sslmode" | "ssl-mode", name) => {
+                mode = Some(TlsMode::parse(name).ok_or_else(|| {
+                    refuse(format!("{key}={name} isn't understood; understood are {}", TlsMode::UNDERSTOOD))
+                })?);
             }
+            ("sslrootcert" | "ssl-ca", "") => return Err(refuse(format!("{key} needs the path of a PEM file"))),
+            ("sslrootcert" | "ssl-ca", path) => root = Some(PathBuf::from(path)),
             ("host" | "socket", path) if path.starts_with('/') => host = Host::Unix(PathBuf::from(path)),
             ("host", name) => host = Host::Tcp { name: name.to_owned(), port },
             ("application_name", _) => application_name = Some(value),
             _ => {
                 return Err(refuse(format!(
-                    "parameter `{key}` isn't understood; understood are sslmode, host, socket and application_name"
+                    "parameter `{key}` isn't understood; understood are sslmode, sslrootcert, host, socket and \
+                     application_name"
                 )));
             }
         }
     }
+    let tls = TlsTrust::new(mode, root).map_err(refuse)?;
     let database = Some(percent_decode(database)?).filter(|name| !name.is_empty());
-    Ok((Server { host, user, password, database, application_name }, port))
+    Ok((Server { host, user, password, database, application_name, tls }, port))
 }
 
 fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16)> {
@@ -226,6 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_asked_for_in_the_words_of_either_database() {
+        for (parameters, mode, root) in [
+            ("", TlsMode::Prefer, None),
+            ("?sslmode=disable", TlsMode::Disable, None),
+            ("?sslmode=require", TlsMode::Require, None),
+            ("?ssl-mode=REQUIRED", TlsMode::Require, None),
+            ("?ssl-mode=VERIFY_IDENTITY&ssl-ca=/etc/ca.pem", TlsMode::VerifyFull, Some("/etc/ca.pem")),
+            ("?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem", TlsMode::VerifyFull, Some("/etc/ca.pem")),
+            ("?sslrootcert=system&sslmode=verify-full", TlsMode::VerifyFull, None),
+            ("?sslmode=verify-ca", TlsMode::VerifyCa, None),
+            ("?sslmode=require&sslrootcert=/etc/ca.pem", TlsMode::VerifyCa, Some("/etc/ca.pem")), // as libpq does
+        ] {
+            let tls = server_of(&format!("postgres://db{parameters}")).tls;
+            assert_eq!(tls, TlsTrust { mode, root: root.map(PathBuf::from) }, "{parameters}");
+        }
+    }
+
+    #[test]
     fn sockets_are_parameters() {
         let server = server_of("postgres://ada@/shop?host=/run/postgresql");
         assert_eq!(server.host, Host::Unix("/run/postgresql/.s.PGSQL.5432".into()));
@@ -239,7 +271,13 @@ mod tests {
             ("shop.db", "sqlite://path"),
             ("oracle://db", "postgres://"),
             ("postgres:db", "//"),
-            ("postgres://db?sslmode=require", "without TLS"),
+            ("postgres://db?sslmode=full", "verify-full"),
+            ("postgres://db?sslmode=", "verify-full"),
+            ("postgres://db?sslmode=prefer&sslrootcert=/ca.pem", "sslmode=verify-full"),
+            ("postgres://db?sslrootcert=/ca.pem", "sslmode=verify-full"),
+            ("postgres://db?sslmode=verify-full&sslrootcert=", "path"),
+            ("mysql://db?ssl-mode=verify_ca", "verify_identity"),
+            ("mysql://db?ssl-mode=REQUIRED&ssl-ca=/ca.pem", "verify_identity"),
             ("postgres://db?pool=3", "`pool`"),
             ("postgres://a,b/shop", "more than one host"),
             ("postgres://db:99999/shop", "port"),

@@ -106,7 +106,9 @@ pub(crate) async fn a_commit_whose_answer_is_lost_is_unknown_and_not_repeated(
         let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
         let (user, rest) = rest.split_once('@').expect("a user");
         let (server, database) = rest.split_once('/').expect("a database");
-        let url = format!("{scheme}://{user}@{}/{database}", proxy.local_addr()?);
+        // The proxy has to be able to read what it breaks.
+        let and = if database.contains('?') { '&' } else { '?' };
+        let url = format!("{scheme}://{user}@{}/{database}{and}sslmode=disable", proxy.local_addr()?);
         let server = server.to_owned();
         tokio::spawn(async move {
             while let Ok((client, _)) = proxy.accept().await {
