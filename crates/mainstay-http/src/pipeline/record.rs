@@ -23,6 +23,7 @@ pub(super) struct Record {
     id: HeaderValue,
     trace_id: u128,
     is_head: bool,
+    is_http1: bool,
     started: Instant,
     pub(super) status: StatusCode,
     pub(super) outcome: Outcome,
@@ -64,6 +65,7 @@ impl Record {
             id: identity.id_header.clone(),
             trace_id: identity.trace.trace_id,
             is_head: request.method() == http::Method::HEAD,
+            is_http1: request.version() < http::Version::HTTP_2,
             started,
             status: StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             outcome: Outcome::ClientLeft,
@@ -84,6 +86,11 @@ impl Record {
 
     pub(super) fn is_head(&self) -> bool {
         self.is_head
+    }
+
+    /// Whether the answer is the last on its connection: the server drains. HTTP/2 says so by other means.
+    pub(super) fn closes_connection(&self) -> bool {
+        self.is_http1 && self.shared.lifeline.draining().is_cancelled()
     }
 
     /// The request no longer holds its connection, which may be gone.
