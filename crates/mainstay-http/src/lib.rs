@@ -59,7 +59,7 @@ pub use problem::Problem;
 pub use respond::{Accepted, Created, NoContent, Upserted};
 pub use routes::{RouteInfo, Routes};
 pub use server::Server;
-pub use settings::HttpSettings;
+pub use settings::{Handover, HttpSettings};
 
 /// axum as this crate speaks it.
 pub use axum;

@@ -25,6 +25,7 @@
 mod app;
 mod command;
 mod configuration;
+mod handover;
 mod parts;
 mod run;
 mod service;

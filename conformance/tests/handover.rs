@@ -1,0 +1,120 @@
+//! A new process takes over from the running one, under load: no request fails.
+
+use std::time::Duration;
+
+use conformance::load::{Load, Plan, Tally};
+use conformance::process::{Place, Process};
+use rustix::process::Signal;
+
+const FIXTURE: &str = env!("CARGO_BIN_EXE_fixture");
+
+/// How often the service is replaced; `just handover` says 20.
+fn rounds() -> usize {
+    std::env::var("HANDOVERS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+fn load(place: &Place) -> Load {
+    Load::start(Plan {
+        addr: place.http,
+        keep_alive: 100,
+        one_per_request: 100,
+        longest: Duration::from_secs(2),
+        first_id: 1,
+    })
+}
+
+async fn answered_since(load: &Load, answers: u64) {
+    let before = load.tally().stored;
+    while load.tally().stored < before + answers {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the figures that `just handover` is run for")]
+fn print(way: &str, tally: &Tally) {
+    println!(
+        "{way}: {} hand-overs, {} requests, {} failed ({} lost, {} reset, {} refused, {} of another status)",
+        rounds(),
+        tally.sent,
+        tally.failed(),
+        tally.lost.len(),
+        tally.reset,
+        tally.refused.len(),
+        tally.other.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_unix_socket_no_request_fails_and_every_old_process_ends_clean() {
+    let place = Place::new();
+    let mut service = Process::ready(&mut place.command(FIXTURE)).await;
+    let load = load(&place);
+    answered_since(&load, 100).await;
+    for _ in 0..rounds() {
+        let next = Process::ready(&mut place.command(FIXTURE)).await;
+        assert_eq!(next.log().matches("taking over").count(), 1, "{}", next.log());
+        let old = std::mem::replace(&mut service, next);
+        let (status, log) = old.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(place.admin_status("/readyz").await.unwrap(), 200);
+        answered_since(&load, 50).await;
+    }
+    let tally = load.end().await;
+    print("unix socket", &tally);
+    assert_eq!(tally.failed(), 0, "{tally:?}\n{}", service.log());
+    assert_eq!(place.rows(), tally.stored);
+    service.terminate();
+    let (status, log) = service.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn a_new_process_that_dies_before_it_is_ready_changes_nothing() {
+    let place = Place::new();
+    let service = Process::ready(&mut place.command(FIXTURE)).await;
+    // It has the sockets when its database turns out to be unreachable.
+    let broken = Process::start(place.command(FIXTURE).env("DATABASE_URL", "sqlite:///proc/nowhere/x.db"));
+    let (status, log) = broken.ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("taking over"), "{log}");
+    service.says("is gone; going on").await;
+    assert_eq!(place.admin_status("/readyz").await.unwrap(), 200);
+    let next = Process::ready(&mut place.command(FIXTURE)).await;
+    let (status, log) = service.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    next.terminate();
+    assert_eq!(next.ended().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_port_held_by_another_program_is_named_with_its_setting() {
+    let place = Place::new();
+    let _holder = std::net::TcpListener::bind(place.http).unwrap();
+    let (status, log) = Process::start(&mut place.command(FIXTURE)).ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(&place.http.to_string()) && log.contains("FIXTURE_HTTP__ADDR"), "{log}");
+}
+
+#[tokio::test]
+async fn where_it_is_off_a_running_process_is_in_the_way() {
+    let place = Place::new();
+    let service = Process::ready(place.command(FIXTURE).env("FIXTURE_HTTP__HANDOVER", "off")).await;
+    let (status, log) = Process::start(&mut place.command(FIXTURE)).ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("another program does"), "{log}");
+    drop(service);
+}
+
+#[tokio::test]
+async fn a_signal_to_a_process_that_was_replaced_doesnt_cut_what_it_finishes() {
+    let place = Place::new();
+    let old = Process::ready(&mut place.command(FIXTURE)).await;
+    let mut wire = conformance::load::Wire::connect(place.http).await.unwrap();
+    wire.send("GET /work?ms=1500 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let next = Process::ready(&mut place.command(FIXTURE)).await;
+    old.says("has taken over").await;
+    old.signal(Signal::TERM);
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    assert_eq!(old.ended().await.0.code(), Some(0));
+    drop(next);
+}
