@@ -137,7 +137,7 @@ async fn client(shared: Arc<Shared>, keeps_alive: bool) {
                 drop(tally);
                 kept = (keeps_alive && !answer.closes).then_some(wire);
             }
-            Ok(Err(error)) if fresh && error.kind() == io::ErrorKind::ConnectionReset => shared.tally().reset += 1,
+            Ok(Err(error)) if fresh && is_reset(&error) => shared.tally().reset += 1,
             Ok(Err(error)) => {
                 let text = format!("after {:?}, request {id} of {millis} ms: {error}", began.elapsed());
                 shared.tally().lost.push((Instant::now(), text));
@@ -145,6 +145,10 @@ async fn client(shared: Arc<Shared>, keeps_alive: bool) {
             Err(_) => shared.tally().lost.push((Instant::now(), format!("request {id}: no answer in {PATIENCE:?}"))),
         }
     }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// Spreads the times evenly over `0..=longest` without a generator of random numbers.

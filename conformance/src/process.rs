@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -46,6 +47,17 @@ impl Place {
             .env("FIXTURE_HTTP__ADDR", self.http.to_string())
             .env("FIXTURE_ADMIN__ADDR", self.admin.to_string())
             .env("FIXTURE_SHUTDOWN__SETTLE", "0s");
+        command
+    }
+
+    /// The command that runs `program` here on `socket`, as a service manager does: as descriptor 3, announced by
+    /// `LISTEN_FDS` under the name `http`.
+    pub fn command_on(&self, socket: &TcpListener, program: &str) -> Command {
+        let mut command = self.command("sh");
+        command
+            .args(["-c", &format!("exec 3<&0 </dev/null; export LISTEN_PID=$$; exec {program}")])
+            .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())))
+            .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "http")]);
         command
     }
 

@@ -68,6 +68,70 @@ async fn over_a_unix_socket_no_request_fails_and_every_old_process_ends_clean() 
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_socket_of_the_service_manager_a_restart_fails_no_request() {
+    let place = Place::new();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(place.http).unwrap();
+    let socket = socket.listen(4096).unwrap().into_std().unwrap();
+    let mut service = Process::ready(&mut place.command_on(&socket, FIXTURE)).await;
+    let load = load(&place);
+    answered_since(&load, 100).await;
+    for _ in 0..rounds() {
+        // The order of `systemctl restart`: in between, nobody accepts and connections wait.
+        service.terminate();
+        let (status, log) = service.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        service = Process::ready(&mut place.command_on(&socket, FIXTURE)).await;
+        answered_since(&load, 50).await;
+    }
+    let tally = load.end().await;
+    print("LISTEN_FDS", &tally);
+    assert_eq!(tally.failed(), 0, "{tally:?}\n{}", service.log());
+    assert_eq!(place.rows(), tally.stored);
+}
+
+/// The opt-in that loses: counted, and held to what it promises, that no answer is a lie.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_reuseport_what_is_answered_is_stored() {
+    let place = Place::new();
+    let command = || {
+        let mut command = place.command(FIXTURE);
+        command.env("FIXTURE_HTTP__HANDOVER", "reuseport");
+        command
+    };
+    let mut service = Process::ready(&mut command()).await;
+    let load = load(&place);
+    answered_since(&load, 100).await;
+    for _ in 0..rounds() {
+        let old = std::mem::replace(&mut service, Process::ready(&mut command()).await);
+        old.terminate();
+        let (status, log) = old.ended().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        answered_since(&load, 50).await;
+    }
+    let tally = load.end().await;
+    print("SO_REUSEPORT", &tally);
+    assert_eq!(tally.other, [], "{}", service.log());
+    assert!(place.rows() >= tally.stored);
+}
+
+#[tokio::test]
+async fn a_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+    let place = Place::new();
+    let path = place.folder.path().join("notify");
+    let manager = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let service = Process::start(place.command(FIXTURE).env("NOTIFY_SOCKET", &path));
+    let mut word = [0; 64];
+    let length = manager.recv(&mut word).await.unwrap();
+    assert_eq!(&word[..length], b"READY=1");
+    service.terminate();
+    let length = manager.recv(&mut word).await.unwrap();
+    assert_eq!(&word[..length], b"STOPPING=1");
+    assert_eq!(service.ended().await.0.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_new_process_that_dies_before_it_is_ready_changes_nothing() {
     let place = Place::new();

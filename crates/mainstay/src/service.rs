@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::activation::Activation;
 use crate::app::App;
 use crate::configuration::Configuration;
 use crate::handover::Handover;
@@ -82,6 +83,16 @@ impl Service {
             lifecycle.add(Arc::new(handover.answering()));
         }
         Self { lifecycle, handover, http, admin, metrics }
+    }
+
+    /// Listens on the sockets of a service manager where there are any.
+    pub(crate) fn on(self, sockets: Activation) -> Self {
+        for (server, socket) in [(&self.http, sockets.http), (&self.admin, sockets.admin)] {
+            if let Some(socket) = socket {
+                server.adopt(socket);
+            }
+        }
+        self
     }
 
     /// Asks the service to stop.
