@@ -227,6 +227,44 @@ impl Wire {
         Ok(Answer { status, closes, body: self.buffer.drain(..length).collect() })
     }
 
+    /// Makes this connection a WebSocket at `target`.
+    ///
+    /// # Errors
+    /// As [`Wire::ask`].
+    pub async fn upgrade(&mut self, target: &str) -> io::Result<Answer> {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nhost: fixture\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.send(&head).await?;
+        self.answer().await
+    }
+
+    /// Sends a WebSocket frame of up to 125 bytes, masked with zeros.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn send_frame(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
+        let length =
+            u8::try_from(payload.len()).ok().filter(|length| *length < 126).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut frame = vec![0x80 | opcode, 0x80 | length, 0, 0, 0, 0];
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).await
+    }
+
+    /// Reads a WebSocket frame of up to 125 bytes: its opcode and payload.
+    ///
+    /// # Errors
+    /// As [`Wire::ask`].
+    pub async fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        while self.buffer.len() < 2 || self.buffer.len() < 2 + usize::from(self.buffer[1]) {
+            self.fill("the frame").await?;
+        }
+        let length = usize::from(self.buffer[1]);
+        let frame: Vec<u8> = self.buffer.drain(..2 + length).collect();
+        Ok((frame[0] & 0x0f, frame[2..].to_vec()))
+    }
+
     /// Waits until the server has closed the connection.
     pub async fn closed(&mut self) {
         while self.fill("nothing").await.is_ok() {}

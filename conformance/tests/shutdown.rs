@@ -9,6 +9,11 @@ use tokio::time::Instant;
 
 const FIXTURE: &str = env!("CARGO_BIN_EXE_fixture");
 
+/// Opcodes of WebSocket frames, and the code of a server that leaves.
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+const GOING_AWAY: [u8; 2] = 1001_u16.to_be_bytes();
+
 /// The moment from which on readiness says no, watched until the admin port is gone.
 async fn unready_since(place: &Place) -> Option<Instant> {
     let mut since = None;
@@ -62,14 +67,35 @@ async fn what_overstays_is_cut_and_named_and_the_exit_code_says_so() {
     let mut stream = Wire::connect(place.http).await.unwrap();
     stream.send("GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert_eq!(stream.answer().await.unwrap().status, 200);
+    let mut socket = Wire::connect(place.http).await.unwrap();
+    assert_eq!(socket.upgrade("/echo").await.unwrap().status, 101);
     service.terminate();
+    assert_eq!(socket.frame().await.unwrap().0, CLOSE, "it was told, and doesn't answer");
     let (status, log) = service.ended().await;
     assert_eq!(status.code(), Some(1), "{log}");
-    for name in ["GET /endless (request ", "GET /events (request "] {
+    for name in ["GET /endless (request ", "GET /events (request ", "WebSocket /echo (request "] {
         assert!(log.contains(name), "no `{name}` in:\n{log}");
     }
     handler.closed().await;
     stream.closed().await;
+    socket.closed().await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_told_to_go_elsewhere_and_ends_clean() {
+    let place = Place::new();
+    let service = Process::ready(&mut place.command(FIXTURE)).await;
+    let mut socket = Wire::connect(place.http).await.unwrap();
+    assert_eq!(socket.upgrade("/echo").await.unwrap().status, 101);
+    socket.send_frame(TEXT, b"hello").await.unwrap();
+    assert_eq!(socket.frame().await.unwrap(), (TEXT, b"hello".to_vec()));
+    service.terminate();
+    let (opcode, reason) = socket.frame().await.unwrap();
+    assert_eq!((opcode, &reason[..2]), (CLOSE, &GOING_AWAY[..]));
+    socket.send_frame(CLOSE, &GOING_AWAY).await.unwrap();
+    socket.closed().await;
+    let (status, log) = service.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use mainstay::http::axum::body::Body;
 use mainstay::http::axum::http::HeaderValue;
 use mainstay::http::axum::response::Response;
+use mainstay::http::ws::WebSocketUpgrade;
 use mainstay::prelude::*;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -23,6 +24,7 @@ fn build(app: &mut App) -> Result<()> {
         .route("/rows", post(store))
         .route("/endless", get(endless).without_deadline())
         .route("/events", get(events).without_deadline())
+        .route("/echo", get(echo))
         .with_state(db);
     app.http(routes);
     Ok(())
@@ -60,4 +62,15 @@ async fn events() -> Response {
     let mut response = Response::new(Body::from_stream(first.chain(stream::pending())));
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
     response
+}
+
+/// A WebSocket that says what it hears.
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|_ctx, mut socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
 }

@@ -50,6 +50,7 @@ pub mod routing;
 mod server;
 mod settings;
 pub mod sse;
+pub mod ws;
 
 pub use client::Client;
 pub use describe::Describe;

@@ -80,6 +80,10 @@ impl Record {
         &self.id
     }
 
+    pub(super) fn route(&self) -> &str {
+        if self.has_route() { self.route.template() } else { "(no route)" }
+    }
+
     pub(super) fn has_route(&self) -> bool {
         !self.route.template().is_empty()
     }
@@ -122,8 +126,8 @@ impl Record {
 
     /// The line of the shutdown report.
     fn casualty(&self) -> String {
-        let route = if self.has_route() { self.route.template() } else { "(no route)" };
-        let (id, seconds) = (self.id.to_str().unwrap_or_default(), self.started.elapsed().as_secs_f64());
+        let (route, id, seconds) =
+            (self.route(), self.id.to_str().unwrap_or_default(), self.started.elapsed().as_secs_f64());
         format!("{} {route} (request {id}, {seconds:.1} s)", self.method.name)
     }
 }
