@@ -13,14 +13,14 @@ fn rounds() -> usize {
     std::env::var("HANDOVERS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-fn load(place: &Place) -> Load {
-    Load::start(Plan {
-        addr: place.http,
-        keep_alive: 100,
-        one_per_request: 100,
-        longest: Duration::from_secs(2),
-        first_id: 1,
-    })
+/// The load of the issue: handlers of 0 to 2 s.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Twenty times as many requests and connections in the same time: what the queue of a socket is full of.
+const FAST: Duration = Duration::from_millis(100);
+
+fn load(place: &Place, longest: Duration) -> Load {
+    Load::start(Plan { addr: place.http, keep_alive: 100, one_per_request: 100, longest, first_id: 1 })
 }
 
 async fn answered_since(load: &Load, answers: u64) {
@@ -31,9 +31,9 @@ async fn answered_since(load: &Load, answers: u64) {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures that `just handover` is run for")]
-fn print(way: &str, tally: &Tally) {
+fn print(way: &str, longest: Duration, tally: &Tally) {
     println!(
-        "{way}: {} hand-overs, {} requests, {} failed ({} lost, {} reset, {} refused, {} of another status)",
+        "{way}, handlers of 0 to {longest:?}: {} hand-overs, {} requests, {} failed ({} lost, {} reset, {} refused, {} of another status)",
         rounds(),
         tally.sent,
         tally.failed(),
@@ -44,11 +44,10 @@ fn print(way: &str, tally: &Tally) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_a_unix_socket_no_request_fails_and_every_old_process_ends_clean() {
+async fn over_a_unix_socket(longest: Duration) {
     let place = Place::new();
     let mut service = Process::ready(&mut place.command(FIXTURE)).await;
-    let load = load(&place);
+    let load = load(&place, longest);
     answered_since(&load, 100).await;
     for _ in 0..rounds() {
         let next = Process::ready(&mut place.command(FIXTURE)).await;
@@ -60,12 +59,22 @@ async fn over_a_unix_socket_no_request_fails_and_every_old_process_ends_clean() 
         answered_since(&load, 50).await;
     }
     let tally = load.end().await;
-    print("unix socket", &tally);
+    print("unix socket", longest, &tally);
     assert_eq!(tally.failed(), 0, "{tally:?}\n{}", service.log());
     assert_eq!(place.rows(), tally.stored);
     service.terminate();
     let (status, log) = service.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_unix_socket_no_request_fails_and_every_old_process_ends_clean() {
+    over_a_unix_socket(SLOW).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_unix_socket_no_request_of_a_crowd_in_a_hurry_fails() {
+    over_a_unix_socket(FAST).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +85,7 @@ async fn on_a_socket_of_the_service_manager_a_restart_fails_no_request() {
     socket.bind(place.http).unwrap();
     let socket = socket.listen(4096).unwrap().into_std().unwrap();
     let mut service = Process::ready(&mut place.command_on(&socket, FIXTURE)).await;
-    let load = load(&place);
+    let load = load(&place, SLOW);
     answered_since(&load, 100).await;
     for _ in 0..rounds() {
         // The order of `systemctl restart`: in between, nobody accepts and connections wait.
@@ -87,7 +96,7 @@ async fn on_a_socket_of_the_service_manager_a_restart_fails_no_request() {
         answered_since(&load, 50).await;
     }
     let tally = load.end().await;
-    print("LISTEN_FDS", &tally);
+    print("LISTEN_FDS", SLOW, &tally);
     assert_eq!(tally.failed(), 0, "{tally:?}\n{}", service.log());
     assert_eq!(place.rows(), tally.stored);
 }
@@ -102,7 +111,7 @@ async fn over_reuseport_what_is_answered_is_stored() {
         command
     };
     let mut service = Process::ready(&mut command()).await;
-    let load = load(&place);
+    let load = load(&place, FAST);
     answered_since(&load, 100).await;
     for _ in 0..rounds() {
         let old = std::mem::replace(&mut service, Process::ready(&mut command()).await);
@@ -112,7 +121,7 @@ async fn over_reuseport_what_is_answered_is_stored() {
         answered_since(&load, 50).await;
     }
     let tally = load.end().await;
-    print("SO_REUSEPORT", &tally);
+    print("SO_REUSEPORT", FAST, &tally);
     assert_eq!(tally.other, [], "{}", service.log());
     assert!(place.rows() >= tally.stored);
 }
