@@ -43,6 +43,10 @@ test:
 test-alone:
     .ci/test-alone
 
+# Twenty hand-overs each way under 200 clients without retries; the counts in docs/guarantees.md.
+handover:
+    HANDOVERS=20 cargo test -q -p conformance --test handover -- --nocapture --test-threads=1 over_ on_a_socket 2>&1 | grep hand-overs
+
 # The examples run.
 examples:
     cargo run --quiet -p mainstay-core --example toolbox

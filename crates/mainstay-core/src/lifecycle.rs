@@ -44,18 +44,30 @@ pub struct Lifecycle {
     components: Vec<Arc<dyn Component>>,
     phase: watch::Sender<Phase>,
     stopper: Stopper,
-    stops: mpsc::UnboundedReceiver<()>,
+    stops: mpsc::UnboundedReceiver<Stop>,
 }
 
 /// Asks a [`Lifecycle`] to stop: once politely, a second time at once.
 #[derive(Clone, Debug)]
-pub struct Stopper(mpsc::UnboundedSender<()>);
+pub struct Stopper(mpsc::UnboundedSender<Stop>);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stop {
+    Asked,
+    Replaced,
+}
 
 impl Stopper {
     /// The first call begins the ordered stop, the second ends it where it is.
     pub fn stop(&self) {
         // A lifecycle that is gone has nothing left to stop.
-        let _ = self.0.send(());
+        let _ = self.0.send(Stop::Asked);
+    }
+
+    /// Begins the ordered stop of a service whose successor already answers: nothing has to notice, so that the settle
+    /// delay is left out. It doesn't count as a call of [`Stopper::stop`], and does nothing to a stop that has begun.
+    pub fn replaced(&self) {
+        let _ = self.0.send(Stop::Replaced);
     }
 }
 
@@ -99,6 +111,7 @@ impl Lifecycle {
         let components: Vec<_> = self.components[..started].to_vec();
 
         let was_ready = report.error.is_none() && !report.cancelled;
+        let mut replaced = false;
         if was_ready {
             for component in &components {
                 running.spawn(component.clone(), &ctx);
@@ -106,7 +119,10 @@ impl Lifecycle {
             self.phase.send_replace(Phase::Ready);
             tokio::select! {
                 biased;
-                _ = self.stops.recv() => tracing::info!("stopping: asked to"),
+                stop = self.stops.recv() => {
+                    replaced = stop == Some(Stop::Replaced);
+                    tracing::info!("stopping: {}", if replaced { "another process has taken over" } else { "asked to" });
+                }
                 error = running.first_end() => {
                     tracing::error!(error = %error.report(), "stopping: a component ended");
                     report.error = Some(error);
@@ -117,13 +133,23 @@ impl Lifecycle {
         self.phase.send_replace(Phase::Draining);
         tokio::select! {
             biased;
-            _ = self.stops.recv() => report.hurried = true,
-            stopped = stop_all(&components, &ctx, self.budgets, was_ready) => report.stopped = stopped,
+            () = hurry(&mut self.stops, !replaced) => report.hurried = true,
+            stopped = stop_all(&components, &ctx, self.budgets, was_ready && !replaced) => report.stopped = stopped,
         }
         running.end().await;
         self.phase.send_replace(Phase::Stopped);
         report
     }
+}
+
+/// Waits for what ends a stop at once: someone asks, and the stop had not begun by itself because of a successor.
+async fn hurry(stops: &mut mpsc::UnboundedReceiver<Stop>, mut asked: bool) {
+    while let Some(stop) = stops.recv().await {
+        if stop == Stop::Asked && std::mem::replace(&mut asked, true) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Starts in order; `started` counts those that returned `Ok`, also when this future is dropped half way.

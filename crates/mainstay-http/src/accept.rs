@@ -18,13 +18,16 @@ const BACKLOG: u32 = 4096;
 /// The pauses after an error of the listener itself, such as too many open files: from the first to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Listens on `address`. `hint` tells how to choose another one.
-pub(crate) fn bind(address: SocketAddr, hint: &str) -> Result<TcpListener> {
+/// Listens on `address`, also where another process of the same user does if it is `shared`. `hint` tells how to choose
+/// another address.
+pub(crate) fn bind(address: SocketAddr, shared: bool, hint: &str) -> Result<TcpListener> {
     let listen = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // Without it a restart fails for a minute while old connections are in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
+        #[cfg(unix)]
+        socket.set_reuseport(shared)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -130,9 +133,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named_with_the_way_out_and_never_retried() {
-        let holder = bind("127.0.0.1:0".parse().unwrap(), "").unwrap();
+        let holder = bind("127.0.0.1:0".parse().unwrap(), false, "").unwrap();
         let address = holder.local_addr().unwrap();
-        let error = bind(address, "set SHOP_HTTP__ADDR").unwrap_err();
+        let error = bind(address, false, "set SHOP_HTTP__ADDR").unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
         assert!(error.message().contains(&address.to_string()), "{error}");
         assert!(error.message().ends_with("(set SHOP_HTTP__ADDR)"), "{error}");
@@ -141,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_machine_is_worth_another_try() {
-        let error = bind("192.0.2.1:80".parse().unwrap(), "").unwrap_err();
+        let error = bind("192.0.2.1:80".parse().unwrap(), false, "").unwrap_err();
         assert_ne!(error.code(), Code::Internal);
         assert!(error.message().contains("192.0.2.1:80"), "{error}");
     }

@@ -133,8 +133,9 @@ impl Connections {
                     draining_since = Some(Instant::now());
                     timer.as_mut().reset(Instant::now());
                 }
-                // A graceful end before the first request would close a connection whose request is half read.
-                if draining_since.is_some() && !said_goodbye && activity.can_say_goodbye() {
+                // HTTP/1 has no goodbye that is safe: the pipeline puts `Connection: close` on every answer from now on,
+                // and the verdict ends the connections on which nobody asks any more.
+                if draining_since.is_some() && !said_goodbye && activity.is_http2() {
                     said_goodbye = true;
                     http.as_mut().graceful_shutdown();
                     continue;

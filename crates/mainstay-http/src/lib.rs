@@ -60,6 +60,7 @@ mod server;
 mod settings;
 pub mod sse;
 mod tls;
+pub mod ws;
 
 pub use client::Client;
 pub use describe::Describe;
@@ -69,7 +70,7 @@ pub use problem::Problem;
 pub use respond::{Accepted, Created, NoContent, Upserted};
 pub use routes::{RouteInfo, Routes};
 pub use server::Server;
-pub use settings::{HttpSettings, TlsSettings};
+pub use settings::{Handover, HttpSettings, TlsSettings};
 
 /// axum as this crate speaks it.
 pub use axum;

@@ -35,6 +35,7 @@ use self::route::{RouteState, RouteStates};
 use crate::connection::Connection;
 use crate::drain::Lifeline;
 use crate::routes::OptionsTable;
+use crate::ws::Origin;
 use crate::{HttpSettings, Problem};
 
 mod answer;
@@ -119,7 +120,8 @@ where
         let connection = request.extensions_mut().remove::<Arc<Connection>>();
         let parent = connection.as_ref().map_or(shared.lifeline.root(), |connection| &connection.context);
         let identity = identity::identify(request.headers());
-        let (ctx, canceler) = identity.mark(parent).with_cancel();
+        let marked = identity.mark(parent);
+        let (ctx, canceler) = marked.with_cancel();
 
         let body_limit = options.body_limit.unwrap_or(shared.limits.max_body_bytes).as_usize();
         let checked = check_head(&request, &shared.limits)
@@ -141,6 +143,15 @@ where
                 };
                 if body_limit > AXUM_BODY_LIMIT {
                     DefaultBodyLimit::disable().apply(&mut request);
+                }
+                if request.headers().contains_key(header::UPGRADE) {
+                    request.extensions_mut().insert(Origin {
+                        context: marked,
+                        lifeline: shared.lifeline.clone(),
+                        route: record.route().to_owned(),
+                        request_id: record.request_id().to_str().unwrap_or_default().to_owned(),
+                        largest_message: body_limit,
+                    });
                 }
                 request.extensions_mut().insert(ctx);
                 Stage::Handler(self.inner.call(request))

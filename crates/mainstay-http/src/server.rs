@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_core::{BoxFuture, Component, Context, Error, Result};
@@ -14,7 +15,7 @@ use crate::connection::Connections;
 use crate::drain::Lifeline;
 use crate::pipeline::Pipeline;
 use crate::tls::{Tls, Watch};
-use crate::{HttpSettings, Routes};
+use crate::{Handover, HttpSettings, Routes};
 
 /// An HTTP/1 and HTTP/2 server for [`Routes`] or a plain axum `Router`.
 ///
@@ -42,6 +43,7 @@ use crate::{HttpSettings, Routes};
 pub struct Server {
     name: String,
     addr: SocketAddr,
+    handover: Handover,
     hint: String,
     lifeline: Lifeline,
     connections: Result<Arc<Connections>, String>,
@@ -56,6 +58,8 @@ struct Listening {
     listener: Option<(TcpListener, TaskTrackerToken)>,
     addr: Option<SocketAddr>,
     tls: Option<(Tls, Watch)>,
+    /// What a successor gets a duplicate of, for as long as connections are accepted.
+    lent: Option<OwnedFd>,
 }
 
 impl Server {
@@ -63,13 +67,14 @@ impl Server {
     ///
     /// Routes that can't be served are an error of `start`.
     pub fn new(name: impl Into<String>, settings: HttpSettings, routes: impl Into<Routes>, metrics: &Metrics) -> Self {
-        let (addr, lifeline) = (settings.addr, Lifeline::new());
+        let (addr, handover, lifeline) = (settings.addr, settings.handover, Lifeline::new());
         let connections = routes.into().build().map(|(router, options)| {
             let pipeline = Pipeline::new(settings.clone(), lifeline.clone(), options, metrics);
             Arc::new(Connections::new(router.layer(pipeline), settings, lifeline.clone()))
         });
         let connections = connections.map_err(|error| error.message().to_owned());
-        Self { name: name.into(), addr, hint: String::new(), lifeline, connections, listening: Mutex::default() }
+        let (name, hint, listening) = (name.into(), String::new(), Mutex::default());
+        Self { name, addr, handover, hint, lifeline, connections, listening }
     }
 
     /// Adds to the error of a port in use how to choose another, as `set SHOP_HTTP__ADDR`.
@@ -83,8 +88,28 @@ impl Server {
     /// settings.
     #[must_use]
     pub fn with_listener(self, listener: StdListener) -> Self {
-        self.lock().handed_over = Some(listener);
+        self.adopt(listener);
         self
+    }
+
+    /// As [`with_listener`](Server::with_listener), for a server that is shared already. Before `start`.
+    pub fn adopt(&self, listener: StdListener) {
+        self.lock().handed_over = Some(listener);
+    }
+
+    /// A duplicate of the listening socket, to hand to a successor; `None` before `start` and once the server drains.
+    ///
+    /// Connections go to whoever accepts first. Keep no duplicate: the port stays open for as long as one exists.
+    pub fn lend(&self) -> Option<StdListener> {
+        let duplicate = self.lock().lent.as_ref()?.try_clone().ok()?;
+        Some(StdListener::from(duplicate))
+    }
+
+    /// Begins to drain without waiting for it: accepts no more, tells clients to leave. `stop` waits and cuts. Ask the
+    /// lifecycle to stop first: `run` ends here.
+    pub fn drain(&self) {
+        self.lock().lent = None; // or the port would stay open behind the accept loop's back
+        self.lifeline.draining().cancel();
     }
 
     /// The address it listens on, once `start` has succeeded: tells the port when the settings say 0.
@@ -113,10 +138,11 @@ impl Server {
                 listener.set_nonblocking(true)?;
                 TcpListener::from_std(listener)?
             }
-            None => bind(self.addr, &self.hint)?,
+            None => bind(self.addr, self.handover == Handover::Reuseport, &self.hint)?,
         };
         let addr = listener.local_addr()?;
         listening.addr = Some(addr);
+        listening.lent = Some(listener.as_fd().try_clone_to_owned()?);
         listening.listener = Some((listener, self.lifeline.tasks().token()));
         tracing::info!(target: "mainstay::http", server = self.name, %addr, "listening");
         Ok(())
@@ -162,6 +188,7 @@ impl Component for Server {
     fn stop<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Vec<String>> {
         Box::pin(async {
             drop(self.lock().listener.take());
+            self.drain();
             self.lifeline.end(ctx).await
         })
     }

@@ -18,6 +18,9 @@ pub struct HttpSettings {
     /// elsewhere only when someone asked for it.
     pub addr: SocketAddr,
 
+    /// How the address passes to the next process of the same service on this machine.
+    pub handover: Handover,
+
     /// The longest a request may take until its response begins. A route or a caller can shorten it, never lengthen it.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
@@ -112,6 +115,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            handover: Handover::Socket,
             request_timeout: Duration::from_secs(30),
             first_byte_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(10),
@@ -128,6 +132,21 @@ impl Default for HttpSettings {
             tls: None,
         }
     }
+}
+
+/// How a listening address passes to the next process of the same service.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handover {
+    /// The new process asks the old one for the listening socket, and the old one drains when the new one is ready. The
+    /// kernel's queue of connections belongs to the socket: none is lost.
+    #[default]
+    Socket,
+    /// It doesn't: a new process fails to start while the old one listens.
+    Off,
+    /// Both listen with `SO_REUSEPORT`, and whoever started the new process ends the old one. Connections that wait in
+    /// the closing socket's queue are reset by the kernel, so that some requests fail.
+    Reuseport,
 }
 
 #[cfg(test)]

@@ -22,9 +22,11 @@
 //! That program has the subcommands `serve` (the default), `migrate`, `config`, `routes`, `openapi` and `health`; a
 //! request deadline, limits and timeouts; structured logs; metrics and health on an admin port; and it ends in order.
 
+mod activation;
 mod app;
 mod command;
 mod configuration;
+mod handover;
 mod parts;
 mod run;
 mod service;

@@ -8,6 +8,7 @@ use mainstay_telemetry::{LogSettings, start_logging};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::activation::Activation;
 use crate::app::App;
 use crate::command::{self, Command, CommandLine, Migrate};
 use crate::configuration::Configuration;
@@ -57,6 +58,11 @@ where
     if matches!(command, Command::Config) {
         return command::config(&configuration).map(|()| true).map_err(plainly);
     }
+    // Before the runtime has threads. Only a service that serves may take what was opened for it.
+    let activation = match command {
+        Command::Serve => Activation::take().map_err(plainly)?,
+        _ => Activation::default(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime").map_err(plainly)?;
     let mut app = App::new(configuration);
@@ -64,7 +70,7 @@ where
     match command {
         Command::Serve => {
             start_logging(&app.configuration.log).map_err(plainly)?;
-            runtime.block_on(command::serve(app)).map_err(plainly)
+            runtime.block_on(command::serve(app, activation)).map_err(plainly)
         }
         Command::Migrate(migrate) => {
             start_logging(&quiet(&app.configuration.log)).map_err(plainly)?;

@@ -11,8 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::activation::Activation;
 use crate::app::App;
 use crate::configuration::Configuration;
+use crate::handover::Handover;
 use crate::parts::DatabasePart;
 
 /// A service that was built and can be run, once.
@@ -20,6 +22,7 @@ use crate::parts::DatabasePart;
 /// [`run`](crate::run) does this for a program; tests and programs with a `main` of their own do it themselves.
 pub struct Service {
     lifecycle: Lifecycle,
+    handover: Option<Handover>,
     http: Arc<Server>,
     admin: Arc<Server>,
     metrics: Metrics,
@@ -54,7 +57,8 @@ impl Service {
             openapi: crate::command::openapi(&configuration, &routes),
         };
         // The admin port answers from the first moment to the last: it starts first and stops last.
-        let admin_settings = HttpSettings { addr: configuration.admin.addr, ..HttpSettings::default() };
+        let handover = configuration.http.handover;
+        let admin_settings = HttpSettings { addr: configuration.admin.addr, handover, ..HttpSettings::default() };
         let admin = Server::new("admin", admin_settings, admin.into_router(), &Metrics::new())
             .with_address_hint(address_hint(configuration.name, "ADMIN", configuration.admin.addr));
         let http = Server::new("http", configuration.http.clone(), routes, &metrics).with_address_hint(address_hint(
@@ -63,6 +67,8 @@ impl Service {
             configuration.http.addr,
         ));
         let (admin, http) = (Arc::new(admin), Arc::new(http));
+        let servers = [(configuration.http.addr, http.clone()), (configuration.admin.addr, admin.clone())];
+        let handover = hand_over(&configuration, servers, &lifecycle);
 
         lifecycle.add(admin.clone());
         if let Some((db, migrations)) = database {
@@ -73,7 +79,20 @@ impl Service {
             lifecycle.add(component);
         }
         lifecycle.add(http.clone());
-        Self { lifecycle, http, admin, metrics }
+        if let Some(handover) = &handover {
+            lifecycle.add(Arc::new(handover.answering()));
+        }
+        Self { lifecycle, handover, http, admin, metrics }
+    }
+
+    /// Listens on the sockets of a service manager where there are any.
+    pub(crate) fn on(self, sockets: Activation) -> Self {
+        for (server, socket) in [(&self.http, sockets.http), (&self.admin, sockets.admin)] {
+            if let Some(socket) = socket {
+                server.adopt(socket);
+            }
+        }
+        self
     }
 
     /// Asks the service to stop.
@@ -97,12 +116,31 @@ impl Service {
         move || Some((http.local_addr()?, admin.local_addr()?))
     }
 
-    /// Starts everything, runs until it is asked to stop, stops everything in order.
+    /// Starts everything, runs until it is asked to stop, stops everything in order. Where another process of the
+    /// service listens on its address, it takes over from that one; see [`Handover`](mainstay_http::Handover).
     ///
     /// Not cancel safe: see [`Lifecycle::run`].
     pub async fn run(self, ctx: &Context) -> Report {
+        if let Some(handover) = &self.handover {
+            handover.take_over().await;
+        }
         self.lifecycle.run(ctx).await
     }
+}
+
+/// The hand-over, where it is wanted and possible: nobody can look for a port that the kernel chooses.
+fn hand_over<S>(
+    configuration: &Configuration<S>,
+    servers: [(SocketAddr, Arc<Server>); 2],
+    lifecycle: &Lifecycle,
+) -> Option<Handover> {
+    let HttpSettings { addr, handover, .. } = &configuration.http;
+    if *handover != mainstay_http::Handover::Socket || addr.port() == 0 {
+        return None;
+    }
+    Handover::new(configuration.name, servers, lifecycle.phase(), lifecycle.stopper())
+        .inspect_err(|error| tracing::warn!(error = %error.report(), "no other process can take over from this one"))
+        .ok()
 }
 
 /// How to have the next free-looking port instead of a taken one.

@@ -227,3 +227,19 @@ async fn a_stop_during_the_start_stops_what_had_started_without_settling() {
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(*log.lock().unwrap(), ["start database", "stop database"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_replaced_drains_without_settling_and_may_be_asked_once_more() {
+    let mut scene = Scene::new();
+    scene.part("http", |_| {});
+    let (stopper, phases) = (scene.lifecycle.stopper(), scene.lifecycle.phase());
+    let began = Instant::now();
+    let life = tokio::spawn(async move { scene.lifecycle.run(&Context::background()).await });
+    until(phases, Phase::Ready).await;
+    stopper.replaced();
+    stopper.replaced();
+    stopper.stop(); // the service manager's, which doesn't know of the successor
+    let report = life.await.unwrap();
+    assert!(report.is_clean());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}

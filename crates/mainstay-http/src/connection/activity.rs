@@ -10,9 +10,12 @@ use crate::HttpSettings;
 /// What an HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a connection that never said anything may live on when the server drains: a client that connected just
-/// before has its request on the way.
+/// How long a connection without a request lives on, at least, once the server drains: a request may be on its way.
 const LATE_REQUEST_GRACE: Duration = Duration::from_millis(100);
+
+/// How recent a connection's last use has to be for its client to count as busy when the server drains. A busy client
+/// sends its next request on it, which is answered with `Connection: close`; closing under that request would lose it.
+const BUSY_CLIENT: Duration = Duration::from_secs(1);
 
 /// The recent past of one connection. Only atomics: requests touch it and its timer reads it. All are `Relaxed`: the
 /// numbers don't guard each other, and a verdict that is one request late is repeated.
@@ -22,7 +25,6 @@ pub(super) struct Activity {
     preface: AtomicU8,
     /// Requests whose responses have not ended.
     open: AtomicU32,
-    served: AtomicU32,
     /// Moments as milliseconds since `born`, plus one; zero is "never".
     head_since: AtomicU64,
     idle_since: AtomicU64,
@@ -48,7 +50,6 @@ impl Activity {
             born: Instant::now(),
             preface: AtomicU8::new(0),
             open: AtomicU32::new(0),
-            served: AtomicU32::new(0),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -77,7 +78,6 @@ impl Activity {
     pub(super) fn request_began(&self) {
         self.head_since.store(0, Relaxed);
         self.open.fetch_add(1, Relaxed);
-        self.served.fetch_add(1, Relaxed); // wraps after four billion, which is still not "never"
     }
 
     pub(super) fn request_ended(&self) {
@@ -89,11 +89,6 @@ impl Activity {
         usize::from(self.preface.load(Relaxed)) == PREFACE.len()
     }
 
-    /// Whether a graceful end can lose nothing any more: the protocol is known and its own goodbye is safe.
-    pub(super) fn can_say_goodbye(&self) -> bool {
-        self.is_http2() || self.served.load(Relaxed) != 0
-    }
-
     /// When the head that is coming in has to be complete.
     pub(super) fn head_deadline(&self, limits: &HttpSettings) -> Option<Instant> {
         self.moment(&self.head_since).map(|since| since + limits.header_read_timeout)
@@ -103,8 +98,10 @@ impl Activity {
     /// what the connection does in between doesn't touch the timer.
     pub(super) fn verdict(&self, limits: &HttpSettings, draining_since: Option<Instant>) -> Verdict {
         let now = Instant::now();
+        // A drain waits for verdicts, nothing else does.
+        let tick = if draining_since.is_some() { tick(limits).min(LATE_REQUEST_GRACE) } else { tick(limits) };
         match self.judge(limits, draining_since, now) {
-            Verdict::Again(moment) => Verdict::Again(moment.min(now + tick(limits))),
+            Verdict::Again(moment) => Verdict::Again(moment.min(now + tick)),
             verdict => verdict,
         }
     }
@@ -120,13 +117,11 @@ impl Activity {
             return at(deadline, now, Verdict::Stalled("the head of a request took too long"));
         }
         let silent = self.preface.load(Relaxed) == 0;
-        match (silent, draining_since) {
-            (true, Some(since)) => at(since + LATE_REQUEST_GRACE, now, Verdict::Idle),
-            (true, None) => at(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
-            (false, _) => {
-                let since = self.moment(&self.idle_since).unwrap_or(self.born);
-                at(since + limits.idle_timeout, now, Verdict::Idle)
-            }
+        let used = self.moment(&self.idle_since).unwrap_or(self.born);
+        match draining_since {
+            Some(since) => at((since + LATE_REQUEST_GRACE).max(used + BUSY_CLIENT), now, Verdict::Idle),
+            None if silent => at(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
+            None => at(used + limits.idle_timeout, now, Verdict::Idle),
         }
     }
 
@@ -202,7 +197,7 @@ mod tests {
         activity.received(&PREFACE[..5]);
         assert!(activity.head_deadline(&limits).is_some());
         activity.received(&PREFACE[5..]);
-        assert!(activity.is_http2() && activity.can_say_goodbye());
+        assert!(activity.is_http2());
         pass(limits.header_read_timeout).await;
         assert!(matches!(activity.verdict(&limits, None), Verdict::Again(_)));
         pass(limits.idle_timeout).await;
@@ -240,9 +235,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_gets_a_short_grace_when_the_server_drains() {
+    async fn a_connection_without_a_request_gets_a_short_grace_when_the_server_drains() {
         let (limits, activity) = (HttpSettings::default(), Activity::new());
+        pass(BUSY_CLIENT).await;
         let since = Some(Instant::now());
+        assert_eq!(activity.verdict(&limits, since), Verdict::Again(Instant::now() + LATE_REQUEST_GRACE));
+        pass(LATE_REQUEST_GRACE).await;
+        assert_eq!(activity.verdict(&limits, since), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_waits_for_the_next_request_of_its_client_when_the_server_drains() {
+        let (limits, activity) = (HttpSettings::default(), Activity::new());
+        activity.received(b"GET / HTTP/1.1\r\n\r\n");
+        activity.request_began();
+        let since = Some(Instant::now());
+        pass(BUSY_CLIENT).await;
+        activity.request_ended();
+        pass(BUSY_CLIENT - LATE_REQUEST_GRACE).await;
         assert_eq!(activity.verdict(&limits, since), Verdict::Again(Instant::now() + LATE_REQUEST_GRACE));
         pass(LATE_REQUEST_GRACE).await;
         assert_eq!(activity.verdict(&limits, since), Verdict::Idle);

@@ -62,6 +62,9 @@ pub(super) fn complete(mut response: Response, record: &Record) -> Response {
         }
     }
     response.headers_mut().insert(REQUEST_ID, record.request_id().clone());
+    if record.closes_connection() && status != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+    }
     response
 }
 

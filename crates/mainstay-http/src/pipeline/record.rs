@@ -23,6 +23,7 @@ pub(super) struct Record {
     id: HeaderValue,
     trace_id: u128,
     is_head: bool,
+    is_http1: bool,
     started: Instant,
     pub(super) status: StatusCode,
     pub(super) outcome: Outcome,
@@ -64,6 +65,7 @@ impl Record {
             id: identity.id_header.clone(),
             trace_id: identity.trace.trace_id,
             is_head: request.method() == http::Method::HEAD,
+            is_http1: request.version() < http::Version::HTTP_2,
             started,
             status: StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             outcome: Outcome::ClientLeft,
@@ -78,12 +80,21 @@ impl Record {
         &self.id
     }
 
+    pub(super) fn route(&self) -> &str {
+        if self.has_route() { self.route.template() } else { "(no route)" }
+    }
+
     pub(super) fn has_route(&self) -> bool {
         !self.route.template().is_empty()
     }
 
     pub(super) fn is_head(&self) -> bool {
         self.is_head
+    }
+
+    /// Whether the answer is the last on its connection: the server drains. HTTP/2 says so by other means.
+    pub(super) fn closes_connection(&self) -> bool {
+        self.is_http1 && self.shared.lifeline.draining().is_cancelled()
     }
 
     /// The request no longer holds its connection, which may be gone.
@@ -115,8 +126,8 @@ impl Record {
 
     /// The line of the shutdown report.
     fn casualty(&self) -> String {
-        let route = if self.has_route() { self.route.template() } else { "(no route)" };
-        let (id, seconds) = (self.id.to_str().unwrap_or_default(), self.started.elapsed().as_secs_f64());
+        let (route, id, seconds) =
+            (self.route(), self.id.to_str().unwrap_or_default(), self.started.elapsed().as_secs_f64());
         format!("{} {route} (request {id}, {seconds:.1} s)", self.method.name)
     }
 }

@@ -4,22 +4,27 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use mainstay_core::{Context, Phase, Result};
+use mainstay_http::Handover;
 use mainstay_sql::DatabaseSettings;
 
 use super::out;
+use crate::activation::{self, Activation};
 use crate::app::App;
 use crate::configuration::Configuration;
 use crate::service::Service;
 use crate::signals;
 
 /// Runs until a signal. `Ok(true)` is a clean end.
-pub(crate) async fn serve<S>(mut app: App<S>) -> Result<bool> {
+pub(crate) async fn serve<S>(mut app: App<S>, activation: Activation) -> Result<bool> {
     if std::io::stdout().is_terminal() {
         app.configuration.shutdown.settle = Duration::ZERO; // nobody balances load to a terminal
     }
     warn_of_unused_variables();
     let whereabouts = Whereabouts::of(&app);
-    let service = Service::assemble(app);
+    if activation.http.is_some() {
+        app.configuration.http.handover = Handover::Off; // the sockets pass from process to process by the manager
+    }
+    let service = Service::assemble(app).on(activation);
     signals::stop_on_signals(service.stopper())?;
     let (mut phase, addresses) = (service.phase(), service.addresses());
     tokio::spawn(async move {
@@ -27,6 +32,10 @@ pub(crate) async fn serve<S>(mut app: App<S>) -> Result<bool> {
             && let Some((http, admin)) = addresses()
         {
             whereabouts.announce(&http.to_string(), &admin.to_string());
+            activation::notify("READY=1");
+            if phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok() {
+                activation::notify("STOPPING=1");
+            }
         }
     });
 

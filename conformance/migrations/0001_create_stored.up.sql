@@ -1,0 +1,1 @@
+CREATE TABLE stored (id BIGINT PRIMARY KEY);

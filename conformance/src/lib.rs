@@ -1,0 +1,4 @@
+//! A service as a process, and a client that forgives nothing: what the tests of this crate watch from outside.
+
+pub mod load;
+pub mod process;

@@ -1,0 +1,177 @@
+//! The fixture as a real process: started with its settings, watched by its log, told by signals.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::watch;
+
+use crate::load::Wire;
+
+/// A net against tests that hang; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a fixture lives: its folder and its two addresses. Several processes can live there one after another.
+#[derive(Debug)]
+pub struct Place {
+    /// The working folder: database and hand-over sockets.
+    pub folder: tempfile::TempDir,
+    /// The service's port.
+    pub http: SocketAddr,
+    /// The admin port.
+    pub admin: SocketAddr,
+}
+
+impl Place {
+    /// A new folder and two ports that were free just now.
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), http: free_port(), admin: free_port() }
+    }
+
+    /// The command that runs `program` here: no environment but what makes it live here.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("XDG_RUNTIME_DIR", self.folder.path())
+            .env("FIXTURE_HTTP__ADDR", self.http.to_string())
+            .env("FIXTURE_ADMIN__ADDR", self.admin.to_string())
+            .env("FIXTURE_SHUTDOWN__SETTLE", "0s");
+        command
+    }
+
+    /// The command that runs `program` here on `socket`, as a service manager does: as descriptor 3, announced by
+    /// `LISTEN_FDS` under the name `http`.
+    pub fn command_on(&self, socket: &TcpListener, program: &str) -> Command {
+        let mut command = self.command("sh");
+        command
+            .args(["-c", &format!("exec 3<&0 </dev/null; export LISTEN_PID=$$; exec {program}")])
+            .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())))
+            .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "http")]);
+        command
+    }
+
+    /// The status of a path of the admin port, asked over a connection of its own.
+    pub async fn admin_status(&self, path: &str) -> std::io::Result<u16> {
+        Ok(Wire::connect(self.admin).await?.ask("GET", path, false).await?.status)
+    }
+
+    /// How many rows the fixture has stored.
+    pub fn rows(&self) -> u64 {
+        let database = rusqlite::Connection::open(self.folder.path().join("data/fixture.db")).unwrap();
+        let count: i64 = database.query_row("SELECT count(*) FROM stored", [], |row| row.get(0)).unwrap();
+        count.unsigned_abs()
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A port outside the range that the kernel gives to outgoing connections, so that nobody gets it by chance.
+fn free_port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    loop {
+        // Test programs that run side by side begin at different places.
+        let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
+        let port = FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}
+
+/// A running fixture. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    lines: watch::Receiver<Vec<String>>,
+}
+
+impl Process {
+    /// Starts `command` and collects what it writes.
+    pub fn start(command: &mut Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let (lines, seen) = watch::channel(Vec::new());
+        collect(child.stdout.take().unwrap(), lines.clone());
+        collect(child.stderr.take().unwrap(), lines);
+        Self { child, lines: seen }
+    }
+
+    /// Starts `command` and waits until it says that it is ready.
+    pub async fn ready(command: &mut Command) -> Self {
+        let process = Self::start(command);
+        process.says("ready").await;
+        process
+    }
+
+    /// Waits for a line of the log with `text`.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> impl Future<Output = String> {
+        let (mut lines, wanted) = (self.lines.clone(), text.to_owned());
+        async move {
+            let found = |lines: &Vec<String>| lines.iter().any(|line| line.contains(&wanted));
+            let outcome = tokio::time::timeout(PATIENCE, lines.wait_for(found)).await;
+            let heard = matches!(outcome, Ok(Ok(_)));
+            drop(outcome);
+            let lines = lines.borrow();
+            assert!(heard, "never said `{wanted}`:\n{}", lines.join("\n"));
+            lines.iter().find(|line| line.contains(&wanted)).cloned().unwrap_or_default()
+        }
+    }
+
+    /// Everything it has written up to now.
+    pub fn log(&self) -> String {
+        self.lines.borrow().join("\n")
+    }
+
+    /// Its standard input, which was piped.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("a process that was not waited for");
+        kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for its end: the exit code and all it wrote.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let Ok(status) = status else { panic!("still running:\n{}", self.log()) };
+        // The pipes end with the process; what is in them is read first.
+        while self.lines.changed().await.is_ok() {}
+        (status.unwrap(), self.log())
+    }
+}
+
+fn collect(pipe: impl AsyncRead + Send + Unpin + 'static, into: watch::Sender<Vec<String>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            into.send_modify(|lines| lines.push(line));
+        }
+    });
+}
