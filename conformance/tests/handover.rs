@@ -1,5 +1,7 @@
 //! A new process takes over from the running one, under load: no request fails.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
+
 use std::time::Duration;
 
 use conformance::load::{Load, Plan, Tally};
