@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let harness = cases![
         harness; Postgres, Mysql;
         five_hundred_cancels_open_few_connections,
+        a_cancel_that_overtakes_its_statement_is_sent_again,
         a_commit_into_a_silent_network_is_unknown
     ];
     harness.run()

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::bounds::SLOW;
 use crate::in_full;
 use crate::observer::Observer;
-use crate::proxy::{AtCommit, Proxy};
+use crate::proxy::{Proxy, Trouble};
 
 const CALLERS: u32 = 500;
 const CONNECTIONS: u32 = 24;
@@ -26,7 +26,7 @@ const CANCELS: u32 = 4;
 pub(crate) async fn five_hundred_cancels_open_few_connections(scene: Scene) -> Result<()> {
     let observer = Observer::new(&scene).await?;
     let ctx = &scene.ctx;
-    let proxy = Proxy::to(&scene.settings, AtCommit::Carry).await?;
+    let proxy = Proxy::to(&scene.settings, Trouble::Nothing).await?;
     let settings = DatabaseSettings {
         max_connections: CONNECTIONS,
         acquire_timeout: Duration::from_secs(60),
