@@ -112,7 +112,7 @@ impl Road {
                         self.silent.store(true, Ordering::SeqCst);
                     }
                     if self.silent.load(Ordering::SeqCst) {
-                        return Ok(until_closed(client).await);
+                        return until_closed(client).await;
                     }
                     if let Trouble::SlowFirst(delay) = self.trouble && first {
                         tokio::time::sleep(delay).await;
@@ -125,7 +125,7 @@ impl Road {
                         return Ok(());
                     }
                     if self.silent.load(Ordering::SeqCst) {
-                        return Ok(until_closed(client).await);
+                        return until_closed(client).await;
                     }
                     client.write_all(bytes).await?;
                 }
@@ -134,7 +134,8 @@ impl Road {
     }
 }
 
-async fn until_closed(client: &mut TcpStream) {
+async fn until_closed(client: &mut TcpStream) -> std::io::Result<()> {
     let mut nothing = [0; 1_024];
-    while client.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+    while client.read(&mut nothing).await? > 0 {}
+    Ok(())
 }
