@@ -56,6 +56,14 @@ shop-checks:
     .ci/tour
     .ci/openapi
 
+# How long a database works on for a caller who has gone: medians of 20, in docs/guarantees.md.
+cancel-bounds:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-sql --test cancel -- runs_nothing
+
+# Cancels in full: late ones, floods, transactions and statements cut at every await, silent networks.
+cancel-sweep:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-sql --test cancel -- --skip runs_nothing
+
 # How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
 build-times:
     .ci/build-times

@@ -125,8 +125,9 @@ pub(crate) trait Session: Send {
     /// Runs text as it stands, one statement or many, without values: savepoints, migrations, session settings.
     fn script<'a>(&'a mut self, ctx: &'a Context, sql: &'a str) -> BoxFuture<'a, Result<()>>;
 
-    /// Commits. Once polled it must be polled to its end: the caller spawns it. An error that leaves the outcome open
-    /// has [`CommitUnknown`](crate::CommitUnknown) in its chain.
+    /// Commits. Once polled it should be polled to its end: the caller spawns it, and drops it only when nobody would
+    /// believe in an answer any more; then the outcome is unknown and the connection is closed or cleaned. An error that
+    /// leaves the outcome open has [`CommitUnknown`](crate::CommitUnknown) in its chain.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 
     /// Rolls back and waits for it; dropping does the same in the background.

@@ -21,7 +21,7 @@ mod flight;
 mod link;
 mod session;
 
-use flight::{Flight, Killer, Loan};
+use flight::{After, Flight, Killer, Loan, STATEMENT_END, STREAM_END};
 use link::{Connector, Link};
 use session::MysqlSession;
 
@@ -92,7 +92,7 @@ impl Mysql {
     async fn run_once(&self, ctx: &Context, call: Call) -> Result<Answer> {
         let loan = self.acquire(ctx).await?;
         ctx.check()?;
-        let flight = Flight::start(loan, &self.killer, None, move |mut loan| async move {
+        let flight = Flight::start(loan, &self.killer, After::Pool(STATEMENT_END), move |mut loan| async move {
             let result = loan.run(&call).await;
             (loan, result)
         });
@@ -171,6 +171,7 @@ impl Driver for Mysql {
                 self.killer.cut();
                 self.pool.close(&Context::background().with_timeout(STOP_GRACE)).await;
             }
+            self.killer.rest();
         })
     }
 }
@@ -188,7 +189,7 @@ async fn feed(
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let _stop = stop.drop_guard();
-    let flight = Flight::start(loan, killer, None, move |mut loan| async move {
+    let flight = Flight::start(loan, killer, After::Pool(STREAM_END), move |mut loan| async move {
         let mut send = |row| {
             let (rows, stopped) = (rows.clone(), stopped.clone());
             async move {

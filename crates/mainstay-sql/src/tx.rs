@@ -23,6 +23,10 @@ const MAX_ATTEMPTS: u32 = 100;
 /// and "committed" is worth more to the caller than a punctual "unknown".
 const COMMIT_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a commit keeps its connection. It has no deadline but this one, and in a network that swallows packets
+/// neither an answer nor an error ever comes.
+const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+
 /// An open transaction: derefs to [`Db`], so whatever takes a `&Db` works in and out of a transaction.
 ///
 /// It is a cheap handle. It ends when the future of [`Db::transaction`] ends or is dropped; a clone kept longer gets
@@ -168,7 +172,13 @@ where
 /// Commits in a task of its own, so that a commit that was sent is finished whoever still waits for it.
 async fn commit(ctx: &Context, session: Box<dyn Session>) -> Result<()> {
     ctx.check()?;
-    let mut committing = tokio::spawn(session.commit());
+    let mut committing = tokio::spawn(async move {
+        let committed = tokio::time::timeout(COMMIT_LIMIT, session.commit()).await;
+        committed.unwrap_or_else(|_| {
+            tracing::error!(target: "mainstay::sql", limit = ?COMMIT_LIMIT, "the outcome of a COMMIT is unknown");
+            Err(Error::unavailable("the outcome of the change is unknown").with_source(CommitUnknown))
+        })
+    });
     let joined = match ctx.run(&mut committing).await {
         Ok(joined) => joined,
         Err(done) => match tokio::time::timeout_at(Instant::now() + COMMIT_GRACE, committing).await {
@@ -331,6 +341,16 @@ mod tests {
         assert!(error.is::<CommitUnknown>(), "{error:?}");
         assert_eq!(error.code(), Code::DeadlineExceeded);
         assert_eq!(start.elapsed(), Duration::from_secs(1) + COMMIT_GRACE); // of paused time
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_hangs_ends_also_without_a_deadline() {
+        let db = Fake::db(|| Box::pin(std::future::pending()));
+        let ctx = Context::background();
+        let start = Instant::now();
+        let error = db.transaction(&ctx, |_| async { Ok(()) }).await.unwrap_err();
+        assert!(error.is::<CommitUnknown>(), "{error:?}");
+        assert_eq!(start.elapsed(), COMMIT_LIMIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,8 @@ mod bounds;
 mod flood;
 #[path = "cancel/late.rs"]
 mod late;
+#[path = "cancel/network.rs"]
+mod network;
 #[path = "cancel/observer.rs"]
 mod observer;
 #[path = "cancel/proxy.rs"]
@@ -27,6 +29,7 @@ mod sweep;
 use bounds::*;
 use flood::*;
 use late::*;
+use network::*;
 use sweep::*;
 
 fn main() -> ExitCode {
@@ -39,7 +42,9 @@ fn main() -> ExitCode {
     ];
     let harness = cases![
         harness; Postgres, Mysql;
-        five_hundred_cancels_open_few_connections
+        five_hundred_cancels_open_few_connections,
+        a_cancel_that_overtakes_its_statement_is_sent_again,
+        a_commit_into_a_silent_network_is_unknown
     ];
     harness.run()
 }

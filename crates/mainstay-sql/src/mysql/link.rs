@@ -237,11 +237,6 @@ impl Link {
         result
     }
 
-    /// Says good-bye. Dropping does the same in the background.
-    pub(super) async fn close(self) -> Result<()> {
-        check(self.connection.disconnect().await)
-    }
-
     pub(super) async fn ping(&mut self) -> Result<()> {
         self.busy = true;
         let result = self.connection.ping().await;

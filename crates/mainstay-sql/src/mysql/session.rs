@@ -6,7 +6,7 @@ use mainstay_core::{BoxFuture, Context, Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::{error_of, fault_of, leaves_usable};
-use super::flight::{Flight, Killer, Loan};
+use super::flight::{After, Flight, Killer, Loan};
 use super::link::Link;
 use crate::driver::{Answer, Call, Session};
 use crate::fault::{CommitUnknown, DatabaseError, DatabaseErrorKind};
@@ -76,7 +76,7 @@ impl MysqlSession {
         self.alive()?;
         let (back, settled) = oneshot::channel();
         match std::mem::replace(&mut self.slot, Slot::Settling(settled)) {
-            Slot::Here(loan) => Ok(Flight::start(loan, &self.killer, Some(back), work)),
+            Slot::Here(loan) => Ok(Flight::start(loan, &self.killer, After::Session(back), work)),
             other => {
                 self.slot = other;
                 Err(lost_connection())

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::bounds::SLOW;
 use crate::in_full;
 use crate::observer::Observer;
-use crate::proxy::{AtCommit, Proxy};
+use crate::proxy::{Proxy, Trouble};
 
 const CALLERS: u32 = 500;
 const CONNECTIONS: u32 = 24;
@@ -23,10 +23,14 @@ const CONNECTIONS: u32 = 24;
 /// Cancels at a time, as each driver has them; a server starts a process or a thread for each.
 const CANCELS: u32 = 4;
 
+/// MySQL: where the machine is too busy for a killed statement to end in time, its connection is killed and replaced,
+/// and for a moment both are there.
+const REPLACED: u32 = CONNECTIONS;
+
 pub(crate) async fn five_hundred_cancels_open_few_connections(scene: Scene) -> Result<()> {
     let observer = Observer::new(&scene).await?;
     let ctx = &scene.ctx;
-    let proxy = Proxy::to(&scene.settings, AtCommit::Carry).await?;
+    let proxy = Proxy::to(&scene.settings, Trouble::Nothing).await?;
     let settings = DatabaseSettings {
         max_connections: CONNECTIONS,
         acquire_timeout: Duration::from_secs(60),
@@ -68,9 +72,8 @@ pub(crate) async fn five_hundred_cancels_open_few_connections(scene: Scene) -> R
     observer.quiet_at_last().await?;
 
     let (opened, peak) = proxy.counts();
-    // MySQL's are closed by the client, and count until the proxy has seen that.
-    let closing = if db.dialect() == Dialect::Mysql { CANCELS } else { 0 };
-    assert!(peak <= CONNECTIONS + CANCELS + closing, "{peak} connections at a time for a pool of {CONNECTIONS}");
+    let closing = if db.dialect() == Dialect::Mysql { REPLACED } else { 0 };
+    assert!(peak <= CONNECTIONS + CANCELS + closing, "{peak} at a time, {opened} in all, for a pool of {CONNECTIONS}");
     if in_full() {
         let name = db.dialect();
         writeln!(

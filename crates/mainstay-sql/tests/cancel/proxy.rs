@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use mainstay_core::Result;
 use mainstay_sql::DatabaseSettings;
@@ -16,19 +17,21 @@ pub(crate) struct Proxy {
     accepting: AbortHandle,
 }
 
-/// What the network does when a COMMIT comes along.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum AtCommit {
-    Carry,
-    /// Nothing more passes, to nobody, and nobody is told: before the server hears of it, or after.
-    FallSilent {
+/// What is wrong with the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trouble {
+    Nothing,
+    /// From a COMMIT on nothing passes, to nobody, and nobody is told: before the server hears of it, or after.
+    SilentAtCommit {
         heard: bool,
     },
+    /// What the first connection sends takes so long: cancels, on connections of their own, overtake it.
+    SlowFirst(Duration),
 }
 
 struct Road {
     server: String,
-    at_commit: AtCommit,
+    trouble: Trouble,
     silent: AtomicBool,
     accepted: AtomicU32,
     open: AtomicU32,
@@ -36,7 +39,7 @@ struct Road {
 }
 
 impl Proxy {
-    pub(crate) async fn to(settings: &DatabaseSettings, at_commit: AtCommit) -> Result<Self> {
+    pub(crate) async fn to(settings: &DatabaseSettings, trouble: Trouble) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
         let (user, rest) = rest.split_once('@').expect("a user");
@@ -44,7 +47,7 @@ impl Proxy {
         let url = format!("{scheme}://{user}@{}/{database}", listener.local_addr()?);
         let road = Arc::new(Road {
             server: server.to_owned(),
-            at_commit,
+            trouble,
             silent: AtomicBool::new(false),
             accepted: AtomicU32::new(0),
             open: AtomicU32::new(0),
@@ -79,15 +82,15 @@ impl Drop for Proxy {
 
 impl Road {
     async fn carry(&self, mut client: TcpStream) {
-        self.accepted.fetch_add(1, Ordering::SeqCst);
+        let first = self.accepted.fetch_add(1, Ordering::SeqCst) == 0;
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(open, Ordering::SeqCst);
-        let _ = self.between(&mut client).await; // whoever closes ends it
+        let _ = self.between(&mut client, first).await; // whoever closes ends it
         self.open.fetch_sub(1, Ordering::SeqCst); // before the client hears of it and opens another
         drop(client);
     }
 
-    async fn between(&self, client: &mut TcpStream) -> std::io::Result<()> {
+    async fn between(&self, client: &mut TcpStream, first: bool) -> std::io::Result<()> {
         let mut server = TcpStream::connect(&self.server).await?;
         let (mut asked, mut answered) = (vec![0; 16 << 10], vec![0; 16 << 10]);
         let mut asks = true;
@@ -102,14 +105,17 @@ impl Road {
                         continue;
                     }
                     let commit = bytes.windows(6).any(|word| word.eq_ignore_ascii_case(b"commit"));
-                    if let AtCommit::FallSilent { heard } = self.at_commit && commit {
+                    if let Trouble::SilentAtCommit { heard } = self.trouble && commit {
                         if heard {
                             server.write_all(bytes).await?;
                         }
                         self.silent.store(true, Ordering::SeqCst);
                     }
                     if self.silent.load(Ordering::SeqCst) {
-                        return Ok(until_closed(client).await);
+                        return until_closed(client).await;
+                    }
+                    if let Trouble::SlowFirst(delay) = self.trouble && first {
+                        tokio::time::sleep(delay).await;
                     }
                     server.write_all(bytes).await?;
                 }
@@ -119,7 +125,7 @@ impl Road {
                         return Ok(());
                     }
                     if self.silent.load(Ordering::SeqCst) {
-                        return Ok(until_closed(client).await);
+                        return until_closed(client).await;
                     }
                     client.write_all(bytes).await?;
                 }
@@ -128,7 +134,8 @@ impl Road {
     }
 }
 
-async fn until_closed(client: &mut TcpStream) {
+async fn until_closed(client: &mut TcpStream) -> std::io::Result<()> {
     let mut nothing = [0; 1_024];
-    while client.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+    while client.read(&mut nothing).await? > 0 {}
+    Ok(())
 }
