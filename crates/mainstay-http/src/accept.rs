@@ -103,17 +103,20 @@ fn serve(
     peer: SocketAddr,
     place: Option<OwnedSemaphorePermit>,
 ) {
-    let (shared, tls) = (connections.clone(), tls.clone());
-    connections.lifeline().spawn(async move {
-        // Without it a response that is written in two parts waits for the client's delayed ACK, up to 40 ms.
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return shared.serve(stream, peer, place).await };
-        match tls.handshake(stream, shared.lifeline().draining()).await {
-            Ok(stream) => shared.serve(stream, peer, place).await,
-            // Scanners, old clients, clients without our root: many and not ours to mend.
-            Err(error) => tracing::debug!(target: "mainstay::http", %peer, %error, "no TLS"),
-        }
-    });
+    // Without it a response that is written in two parts waits for the client's delayed ACK, up to 40 ms.
+    let _ = stream.set_nodelay(true);
+    let (shared, lifeline) = (connections.clone(), connections.lifeline());
+    // Two tasks and not one with two ways: a task is as large as its largest way, ten thousand times.
+    match tls.clone() {
+        None => lifeline.spawn(async move { shared.serve(stream, peer, place).await }),
+        Some(tls) => lifeline.spawn(async move {
+            match tls.handshake(stream, shared.lifeline().draining()).await {
+                Ok(stream) => shared.serve(stream, peer, place).await,
+                // Scanners, old clients, clients without our root: many and not ours to mend.
+                Err(error) => tracing::debug!(target: "mainstay::http", %peer, %error, "no TLS"),
+            }
+        }),
+    }
 }
 
 /// Errors that tell about one connection, which is gone; the listener is fine.
