@@ -30,7 +30,7 @@ use crate::drain::Lifeline;
 mod activity;
 mod io;
 
-/// How long an HTTP/2 peer gets to take its GOAWAY when the connection is idle.
+/// How long a peer gets to take the goodbye of an idle connection: GOAWAY, close_notify.
 const GOODBYE_GRACE: Duration = Duration::from_secs(1);
 
 /// What every connection of a server shares.
@@ -146,7 +146,9 @@ impl Connections {
                 match activity.verdict(&self.limits, draining_since) {
                     Verdict::Again(moment) => timer.as_mut().reset(moment),
                     Verdict::Stalled(why) => return Poll::Ready(Err(why.to_owned())),
-                    Verdict::Idle if activity.is_http2() && !said_goodbye => {
+                    // Not dropped: HTTP/2 says GOAWAY, TLS says close_notify, and a request that comes just now is
+                    // still answered.
+                    Verdict::Idle if !said_goodbye => {
                         said_goodbye = true;
                         http.as_mut().graceful_shutdown();
                         timer.as_mut().reset(Instant::now() + GOODBYE_GRACE);
