@@ -44,7 +44,10 @@ impl Proxy {
         let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
         let (user, rest) = rest.split_once('@').expect("a user");
         let (server, database) = rest.split_once('/').expect("a database");
-        let url = format!("{scheme}://{user}@{}/{database}", listener.local_addr()?);
+        // The proxy has to be able to read what it breaks.
+        let plain = if scheme.starts_with("postgres") { "sslmode=disable" } else { "ssl-mode=disabled" };
+        let and = if database.contains('?') { '&' } else { '?' };
+        let url = format!("{scheme}://{user}@{}/{database}{and}{plain}", listener.local_addr()?);
         let road = Arc::new(Road {
             server: server.to_owned(),
             trouble,
