@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, Path, Result};
 
-mod library;
+use crate::library::{self, named};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let library = library_path(input)?;
@@ -108,16 +108,16 @@ fn named_fields(input: &DeriveInput) -> Result<&syn::punctuated::Punctuated<Fiel
 /// Where the generated code finds `mainstay_sql`.
 fn library_path(input: &DeriveInput) -> Result<Path> {
     let mut path = None;
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("row")) {
+    for attribute in named(&input.attrs, "row") {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("crate") {
                 return Err(meta.error("on the struct, `row` knows `crate = \"path\"` only"));
             }
-            path = Some(meta.value()?.parse::<LitStr>()?.parse::<Path>()?);
+            path = Some(library::parse_path(&meta)?);
             Ok(())
         })?;
     }
-    path.map_or_else(library::find, Ok)
+    path.map_or_else(|| library::SQL.find(), Ok)
 }
 
 /// What `#[row(…)]` says about a field.
@@ -132,7 +132,7 @@ struct Attributes {
 impl Attributes {
     fn of(field: &Field) -> Result<Self> {
         let mut found = Self::default();
-        for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("row")) {
+        for attribute in named(&field.attrs, "row") {
             attribute.parse_nested_meta(|meta| {
                 let seen = match &meta.path {
                     path if path.is_ident("rename") => {

@@ -1,7 +1,7 @@
 //! [`Db`]: the handle a service talks to its database with.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mainstay_core::{Context, Error, Result};
 use mainstay_telemetry::Metrics;
@@ -12,7 +12,7 @@ use crate::metrics::SqlMetrics;
 use crate::query::{Observation, Query};
 use crate::settings::{DatabaseSettings, DatabaseUrl};
 use crate::statement::Statement;
-use crate::tx::{self, Handle, Tx, TxOptions};
+use crate::tx::{self, CommitHook, Handle, Tx, TxOptions};
 
 /// A database, or an open transaction of one: whatever takes a `&Db` works with both, because [`Tx`] derefs to it.
 ///
@@ -48,6 +48,7 @@ pub(crate) struct Database {
     url: DatabaseUrl,
     metrics: SqlMetrics,
     driver: OnceCell<Arc<dyn Driver>>,
+    commit_hook: OnceLock<Arc<dyn CommitHook>>,
     /// Whether the first use connects, as tests in memory want it. A service connects at a moment of its own, so that
     /// a wrong address is found at the start and not by a request.
     lazy: bool,
@@ -109,6 +110,20 @@ impl Db {
     /// Those of any statement.
     pub async fn ping(&self, ctx: &Context) -> Result<()> {
         self.read("SELECT 1").execute(ctx).await.map(drop)
+    }
+
+    /// Gives the database what is done at the end of its transactions with what [`Tx::defer`] kept.
+    ///
+    /// # Errors
+    /// [`Code::Internal`](mainstay_core::Code::Internal): it has one already.
+    pub fn set_commit_hook(&self, hook: Arc<dyn CommitHook>) -> Result<()> {
+        let set = self.database().commit_hook.set(hook);
+        set.map_err(|_| Error::internal("the database has a commit hook already: it can have one"))
+    }
+
+    /// What [`Db::set_commit_hook`] set.
+    pub fn commit_hook(&self) -> Option<Arc<dyn CommitHook>> {
+        self.database().commit_hook()
     }
 
     /// A statement to bind values to and to run.
@@ -185,6 +200,14 @@ impl Db {
         db
     }
 
+    /// The transaction that a [`Tx`] is of.
+    pub(crate) fn handle(&self) -> &Handle {
+        match &self.0 {
+            Target::Transaction(handle) => handle,
+            Target::Pool(_) => unreachable!("a `Tx` is made of `Db::in_transaction` only"),
+        }
+    }
+
     pub(crate) fn in_transaction(handle: Handle) -> Self {
         Self(Target::Transaction(Arc::new(handle)))
     }
@@ -228,7 +251,14 @@ impl Db {
 
     fn over(settings: DatabaseSettings, url: DatabaseUrl, metrics: &Metrics, lazy: bool) -> Self {
         let metrics = SqlMetrics::new(metrics);
-        Self(Target::Pool(Arc::new(Database { settings, url, metrics, driver: OnceCell::new(), lazy })))
+        Self(Target::Pool(Arc::new(Database {
+            settings,
+            url,
+            metrics,
+            driver: OnceCell::new(),
+            commit_hook: OnceLock::new(),
+            lazy,
+        })))
     }
 }
 
@@ -253,6 +283,10 @@ impl Database {
             None => Err(Error::unavailable("the database isn't connected yet")
                 .context("`Db::connect` has to succeed before the first statement; an app does it at its start")),
         }
+    }
+
+    pub(crate) fn commit_hook(&self) -> Option<Arc<dyn CommitHook>> {
+        self.commit_hook.get().cloned()
     }
 
     pub(crate) fn metrics(&self) -> &SqlMetrics {

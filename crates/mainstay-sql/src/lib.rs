@@ -126,5 +126,5 @@ pub use query::Query;
 pub use row::{FromRow, Row};
 pub use settings::DatabaseSettings;
 pub use statement::{Sql, Statement};
-pub use tx::{Tx, TxOptions};
+pub use tx::{CommitHook, Committed, Deferred, Tx, TxOptions};
 pub use value::{FromValue, Mismatch, Value, truncate_to_micros};

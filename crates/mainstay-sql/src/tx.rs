@@ -11,8 +11,10 @@ use crate::db::{Database, Db};
 use crate::driver::{Begin, Isolation, Session};
 use crate::fault::{CommitUnknown, DatabaseError, DatabaseErrorKind};
 
+mod hook;
 mod scope;
 
+pub use hook::{CommitHook, Committed, Deferred};
 pub(crate) use scope::Handle;
 use scope::{Open, SavepointGuard};
 
@@ -57,6 +59,22 @@ impl TxOptions {
     pub const fn read_only(mut self) -> Self {
         self.begin.read_only = true;
         self
+    }
+}
+
+impl Tx {
+    /// Keeps `item` for the [`CommitHook`] of the database, which is handed it right before COMMIT, unless the
+    /// transaction, or the savepoint that this handle belongs to, is rolled back.
+    ///
+    /// # Errors
+    /// [`Code::Internal`](mainstay_core::Code::Internal): the transaction has ended, or a nested one is open.
+    pub fn defer(&self, item: Deferred) -> Result<()> {
+        self.0.handle().defer(item)
+    }
+
+    /// The context that the transaction was opened with.
+    pub fn context(&self) -> &Context {
+        self.0.handle().context()
     }
 }
 
@@ -145,15 +163,20 @@ where
     F: FnMut(Tx) -> Fut,
     Fut: Future<Output = Result<T>>,
 {
-    let open = Open::new(database, session);
+    let open = Open::new(database, ctx, session);
     let mut inside = INSIDE.try_with(Clone::clone).unwrap_or_default();
     inside.push(database.clone());
     let tx = Tx(Db::in_transaction(open.handle()));
-    let outcome = ctx.run(INSIDE.scope(inside, async { work(tx).await })).await.flatten();
-    match outcome {
+    let mut hook = None;
+    let outcome = ctx.run(INSIDE.scope(inside, async {
+        let value = work(tx).await?;
+        hook = before_commit(database, ctx, &open).await?;
+        Ok(value)
+    }));
+    match outcome.await.flatten() {
         Ok(value) => {
             let session = open.finish(ctx).await?;
-            commit(ctx, session).await?;
+            commit(ctx, session, hook).await?;
             Ok(value)
         }
         Err(error) => {
@@ -169,15 +192,34 @@ where
     }
 }
 
+/// Hands what was deferred to the database's hook, and returns the hook if there was anything.
+async fn before_commit(database: &Arc<Database>, ctx: &Context, open: &Open) -> Result<Option<Arc<dyn CommitHook>>> {
+    let items = open.take_deferred();
+    if items.is_empty() {
+        return Ok(None);
+    }
+    let hook = database.commit_hook().ok_or_else(|| {
+        Error::internal("something was deferred to the end of a transaction of a database without a commit hook")
+    })?;
+    let tx = Tx(Db::in_transaction(open.handle()));
+    hook.before_commit(ctx, &tx, items).await?;
+    Ok(Some(hook))
+}
+
 /// Commits in a task of its own, so that a commit that was sent is finished whoever still waits for it.
-async fn commit(ctx: &Context, session: Box<dyn Session>) -> Result<()> {
+async fn commit(ctx: &Context, session: Box<dyn Session>, hook: Option<Arc<dyn CommitHook>>) -> Result<()> {
     ctx.check()?;
     let mut committing = tokio::spawn(async move {
-        let committed = tokio::time::timeout(COMMIT_LIMIT, session.commit()).await;
-        committed.unwrap_or_else(|_| {
+        let committed = tokio::time::timeout(COMMIT_LIMIT, session.commit()).await.unwrap_or_else(|_| {
             tracing::error!(target: "mainstay::sql", limit = ?COMMIT_LIMIT, "the outcome of a COMMIT is unknown");
             Err(Error::unavailable("the outcome of the change is unknown").with_source(CommitUnknown))
-        })
+        });
+        match (&committed, hook) {
+            (Ok(()), Some(hook)) => hook.after_commit(Committed::Yes),
+            (Err(error), Some(hook)) if error.is::<CommitUnknown>() => hook.after_commit(Committed::Unknown),
+            _ => {}
+        }
+        committed
     });
     let joined = match ctx.run(&mut committing).await {
         Ok(joined) => joined,

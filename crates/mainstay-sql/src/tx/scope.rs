@@ -8,6 +8,7 @@ use mainstay_core::{BoxFuture, Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::hook::Deferred;
 use crate::db::Database;
 use crate::driver::{Answer, Call, Rows, Session};
 use crate::row::Row;
@@ -32,6 +33,8 @@ pub(super) struct SavepointGuard {
 
 struct Shared {
     database: Arc<Database>,
+    /// Of whoever opened the transaction.
+    ctx: Context,
     /// Held by whoever uses the session, so that statements that are awaited together run one after another.
     turn: Arc<Semaphore>,
     /// Cuts statements that handles in other tasks still run when the transaction ends.
@@ -50,6 +53,8 @@ struct Slot {
     last_scope: u32,
     /// The savepoint to go back to before anything else.
     undo: Option<u32>,
+    /// What waits for the commit, each with the scope that it stands or falls with.
+    deferred: Vec<(u32, Deferred)>,
 }
 
 /// The session on loan to one statement.
@@ -60,11 +65,19 @@ struct Lease {
 }
 
 impl Open {
-    pub(super) fn new(database: &Arc<Database>, session: Box<dyn Session>) -> Self {
-        let slot =
-            Slot { session: Some(session), ended: false, streaming: false, scopes: vec![0], last_scope: 0, undo: None };
+    pub(super) fn new(database: &Arc<Database>, ctx: &Context, session: Box<dyn Session>) -> Self {
+        let slot = Slot {
+            session: Some(session),
+            ended: false,
+            streaming: false,
+            scopes: vec![0],
+            last_scope: 0,
+            undo: None,
+            deferred: Vec::new(),
+        };
         Self(Arc::new(Shared {
             database: database.clone(),
+            ctx: ctx.clone(),
             turn: Arc::new(Semaphore::new(1)),
             ended: CancellationToken::new(),
             slot: Mutex::new(slot),
@@ -73,6 +86,12 @@ impl Open {
 
     pub(super) fn handle(&self) -> Handle {
         Handle { shared: self.0.clone(), scope: 0 }
+    }
+
+    /// What was deferred and not undone, in order.
+    pub(super) fn take_deferred(&self) -> Vec<Deferred> {
+        let deferred = std::mem::take(&mut self.0.lock().deferred);
+        deferred.into_iter().map(|(_, item)| item).collect()
     }
 
     /// Waits for the statement in hand and ends the transaction for all handles; the session is to be committed.
@@ -97,6 +116,18 @@ impl Drop for Open {
 impl Handle {
     pub(crate) fn database(&self) -> &Arc<Database> {
         &self.shared.database
+    }
+
+    /// The context that the transaction was opened with.
+    pub(crate) fn context(&self) -> &Context {
+        &self.shared.ctx
+    }
+
+    pub(crate) fn defer(&self, item: Deferred) -> Result<()> {
+        let mut slot = self.shared.lock();
+        slot.admit(self.scope)?;
+        slot.deferred.push((self.scope, item));
+        Ok(())
     }
 
     pub(crate) async fn run(&self, ctx: &Context, call: Call) -> Result<Answer> {
@@ -167,7 +198,12 @@ impl SavepointGuard {
         let sql = format!("RELEASE SAVEPOINT mainstay_{}", self.scope);
         self.shared.unless_ended(lease.session().script(ctx, &sql)).await?;
         // Taken off the list here, so that the guard, when it is dropped now, finds nothing to undo.
-        self.shared.lock().scopes.retain(|scope| *scope < self.scope);
+        let mut slot = self.shared.lock();
+        slot.scopes.retain(|scope| *scope < self.scope);
+        let outer = slot.scopes.last().copied().unwrap_or_default();
+        for (scope, _) in slot.deferred.iter_mut().filter(|(scope, _)| *scope >= self.scope) {
+            *scope = outer;
+        }
         Ok(())
     }
 }
@@ -177,6 +213,7 @@ impl Drop for SavepointGuard {
         let mut slot = self.shared.lock();
         if slot.scopes.contains(&self.scope) {
             slot.scopes.retain(|scope| *scope < self.scope);
+            slot.deferred.retain(|(scope, _)| *scope < self.scope);
             slot.undo = Some(slot.undo.map_or(self.scope, |undo| undo.min(self.scope)));
         }
     }

@@ -1,0 +1,11 @@
+DROP TABLE mainstay_inbox;
+DROP TABLE mainstay_event_members;
+DROP TABLE mainstay_event_leases;
+DROP TABLE mainstay_dead_letters;
+DROP TABLE mainstay_event_retries;
+DROP TABLE mainstay_event_cursors;
+DROP TABLE mainstay_event_groups;
+DROP TABLE mainstay_event_log;
+DROP TABLE mainstay_event_partitions;
+DROP TABLE mainstay_outbox;
+DROP TABLE mainstay_event_key_locks;

@@ -1,0 +1,99 @@
+//! [`Engine`]: what the parts that work on events share once the tables have been looked at.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mainstay_sql::Db;
+use tokio::sync::{Notify, Semaphore, watch};
+use uuid::Uuid;
+
+use crate::consumer::Group;
+use crate::lease::{Leases, RELAY};
+use crate::metrics::EventMetrics;
+use crate::outbox::Outbox;
+use crate::settings::EventsSettings;
+
+pub(crate) struct Engine {
+    pub(crate) db: Db,
+    pub(crate) settings: EventsSettings,
+    pub(crate) metrics: EventMetrics,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) leases: Leases,
+    pub(crate) board: Board,
+    pub(crate) groups: Vec<Arc<Group>>,
+    /// Held by each transaction of a consumer.
+    pub(crate) permits: Semaphore,
+    /// Told when a partition may be free to take.
+    pub(crate) look: Notify,
+}
+
+/// What lanes wait for.
+pub(crate) struct Board {
+    /// Where each partition of the log ends.
+    heads: Vec<watch::Sender<i64>>,
+    /// By group and partition: something waiting is due.
+    due: Vec<(&'static str, Vec<Arc<Notify>>)>,
+    paused: Mutex<HashSet<String>>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        db: Db,
+        settings: EventsSettings,
+        metrics: EventMetrics,
+        outbox: Arc<Outbox>,
+        groups: Vec<Arc<Group>>,
+        partitions: u32,
+    ) -> Self {
+        let names = std::iter::once(RELAY).chain(groups.iter().map(|group| group.name)).collect();
+        let leases = Leases::new(db.clone(), Uuid::new_v4(), settings.lease, names, partitions);
+        let permits = Semaphore::new(usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS));
+        let board = Board::new(&groups, partitions);
+        Self { db, settings, metrics, outbox, leases, board, groups, permits, look: Notify::new() }
+    }
+}
+
+impl Board {
+    fn new(groups: &[Arc<Group>], partitions: u32) -> Self {
+        let heads = (0..partitions).map(|_| watch::Sender::new(0)).collect();
+        let notifies = || (0..partitions).map(|_| Arc::new(Notify::new())).collect();
+        let due = groups.iter().map(|group| (group.name, notifies())).collect();
+        Self { heads, due, paused: Mutex::default() }
+    }
+
+    /// The log of `part` ends at `head` now.
+    pub(crate) fn advance(&self, part: i32, head: i64) {
+        let Some(sender) = index(part).and_then(|part| self.heads.get(part)) else { return };
+        sender.send_if_modified(|known| {
+            let ahead = head > *known;
+            *known = head.max(*known);
+            ahead
+        });
+    }
+
+    pub(crate) fn head(&self, part: i32) -> Option<watch::Receiver<i64>> {
+        Some(self.heads.get(index(part)?)?.subscribe())
+    }
+
+    pub(crate) fn due(&self, group: &str, part: i32) -> Option<&Arc<Notify>> {
+        self.due.iter().find(|(name, _)| *name == group)?.1.get(index(part)?)
+    }
+
+    /// Notes which groups are paused, and wakes all lanes of those that no longer are.
+    pub(crate) fn pause(&self, now: HashSet<String>) {
+        let before = std::mem::replace(&mut *self.paused.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
+        for resumed in before.difference(&now) {
+            for (_, lanes) in self.due.iter().filter(|(group, _)| group == resumed) {
+                lanes.iter().for_each(|lane| lane.notify_one());
+            }
+        }
+    }
+
+    pub(crate) fn is_paused(&self, group: &str) -> bool {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).contains(group)
+    }
+}
+
+fn index(part: i32) -> Option<usize> {
+    usize::try_from(part).ok()
+}

@@ -1,0 +1,532 @@
+//! [`Lane`]: applies the events of one partition, for one group, one transaction after another.
+//!
+//! Every transaction first takes the group's place in the partition, by moving or locking its row: whoever else thinks
+//! that the partition is theirs waits there, and then finds that it has moved. So an event takes effect once, whatever
+//! leases and clocks say.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mainstay_core::{Context, Error, Result};
+use mainstay_sql::{CommitUnknown, DatabaseError, DatabaseErrorKind, Tx};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::millis;
+use crate::consumer::{Group, Permanent, Undecodable};
+use crate::dead::{Burial, Reason, bury};
+use crate::engine::Engine;
+use crate::envelope::Record;
+use crate::failpoint::failpoint;
+use crate::lease::options;
+use crate::log::{self, Entry};
+use crate::metrics::GroupLabels;
+use crate::retry::{self, Waiting, Why};
+
+/// What a transaction may take beside its handlers: to begin, to take its place, to commit.
+const FRAME: Duration = Duration::from_secs(5);
+
+/// Pauses while the database can't be reached.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// How often a handler may lose its connection to the database with the same event before that is taken for the event's
+/// fault, as it is if a statement of it crashes the server.
+const LOST_CONNECTIONS: u32 = 20;
+
+/// The longest error that is kept: enough to read, and less than any column holds.
+const LONGEST_ERROR: usize = 4_000;
+
+pub(crate) struct Lane {
+    engine: Arc<Engine>,
+    group: Arc<Group>,
+    part: i32,
+    /// The next offset; `None` until it was read, and when someone else may have moved it.
+    cursor: Option<i64>,
+    /// How many events from the cursor on may have been in hand when their process fell silent.
+    suspects: u32,
+    /// Events below are applied one at a time, because one of them failed.
+    alone_until: i64,
+    lost_connections: u32,
+}
+
+/// Why a transaction was not committed.
+enum Failed {
+    /// A handler's own error.
+    Handler(Error),
+    /// Someone else has moved the place, or may have: look again.
+    Moved,
+    /// The database.
+    Database(Error),
+}
+
+/// Marks the error of a transaction that found its place taken.
+#[derive(Debug)]
+struct PlaceTaken;
+
+impl std::fmt::Display for PlaceTaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("another process has applied these events")
+    }
+}
+
+impl std::error::Error for PlaceTaken {}
+
+impl Lane {
+    /// `unclean`: whoever had the partition before didn't give it back, and may have fallen with an event in hand.
+    pub(crate) fn new(engine: Arc<Engine>, group: Arc<Group>, part: i32, unclean: bool) -> Self {
+        let suspects = if unclean { engine.settings.batch } else { 0 };
+        Self { engine, group, part, cursor: None, suspects, alone_until: 0, lost_connections: 0 }
+    }
+
+    /// Works until `stop`, finishing the transaction in hand, or until `ctx` is done, undoing it.
+    pub(crate) async fn run(mut self, ctx: Context, stop: CancellationToken) {
+        let (Some(mut head), Some(due)) =
+            (self.engine.board.head(self.part), self.engine.board.due(self.group.name, self.part).cloned())
+        else {
+            return;
+        };
+        due.notify_one(); // what is due was not looked at yet
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let may_be_due = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ctx.done() => return,
+                due = self.work(&mut head, &due) => due,
+            };
+            if self.engine.board.is_paused(self.group.name) {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = due.notified() => due.notify_one(),
+                }
+                continue;
+            }
+            let engine = self.engine.clone();
+            let permit = tokio::select! {
+                () = stop.cancelled() => return,
+                permit = engine.permits.acquire() => permit,
+            };
+            let Ok(_permit) = permit else { return };
+            if !self.engine.leases.holds((self.group.name, self.part)) {
+                // Not renewed in time; it will be renewed or lost, and then this lane is stopped.
+                drop(_permit);
+                due.notify_one();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(SHORTEST_PAUSE) => continue,
+                }
+            }
+            match self.round(&ctx, may_be_due).await {
+                Ok(more) => {
+                    pause = SHORTEST_PAUSE;
+                    if more {
+                        due.notify_one();
+                    }
+                }
+                Err(_) if ctx.is_done() => return,
+                Err(error) => {
+                    drop(_permit);
+                    self.cursor = None;
+                    due.notify_one();
+                    let (group, part) = (self.group.name, self.part);
+                    tracing::warn!(
+                        target: "mainstay::events",
+                        group, part, error = %error.report(), again_in = ?pause,
+                        "events can't be applied now"
+                    );
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do; `true` if something that waited may be due.
+    async fn work(&self, head: &mut watch::Receiver<i64>, due: &Notify) -> bool {
+        let Some(cursor) = self.cursor else { return true };
+        tokio::select! {
+            biased;
+            () = due.notified() => true,
+            _ = head.wait_for(|head| *head > cursor) => false,
+        }
+    }
+
+    /// One transaction's worth of work of each kind; `true` if there may be more that is due.
+    async fn round(&mut self, ctx: &Context, may_be_due: bool) -> Result<bool> {
+        let more = if may_be_due { self.try_waiting(ctx).await? } else { false };
+        let db = &self.engine.db;
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => log::cursor(ctx, db, self.group.name, self.part).await?,
+        };
+        self.cursor = Some(cursor);
+        let limit = if cursor < self.alone_until { 1 } else { self.engine.settings.batch };
+        let entries = log::read(ctx, db, self.part, cursor, limit).await?;
+        if entries.is_empty() {
+            self.suspects = 0; // nothing was in hand
+            return Ok(more);
+        }
+        if self.suspects > 0 {
+            self.set_aside(ctx, cursor, &entries).await?;
+            return Ok(true);
+        }
+        self.apply_entries(ctx, cursor, &entries).await?;
+        Ok(more)
+    }
+
+    /// Events that may have ended their process are not run before that is counted: they go where each run is.
+    async fn set_aside(&mut self, ctx: &Context, from: i64, entries: &[Entry]) -> Result<()> {
+        let limit = usize::try_from(self.suspects).unwrap_or(usize::MAX);
+        let entries = entries.get(..entries.len().min(limit)).unwrap_or(entries);
+        let to = entries.last().map_or(from, |last| last.off + 1);
+        let (group, part) = (&self.group, self.part);
+        let done = self.frame(ctx, |tx| async move {
+            place(log::advance(ctx, &tx, group.name, part, from, to).await?)?;
+            let mut parked: HashSet<String> =
+                retry::parked_keys(ctx, &tx, group.name, part).await?.into_iter().collect();
+            for entry in entries.iter().filter(|entry| group.handler(&entry.record.event_type).is_some()) {
+                let head = entry.record.event_key.as_ref().is_none_or(|key| parked.insert(key.clone()));
+                let why = if head { Why::Suspect } else { Why::Behind };
+                retry::add(ctx, &tx, group.name, part, &entry.record, why, head).await?;
+            }
+            Ok(())
+        });
+        match done.await {
+            Ok(()) => {
+                self.cursor = Some(to);
+                self.suspects -= u32::try_from(entries.len()).unwrap_or(u32::MAX).min(self.suspects);
+                Ok(())
+            }
+            Err(error) => self.moved_or(error),
+        }
+    }
+
+    async fn apply_entries(&mut self, ctx: &Context, from: i64, entries: &[Entry]) -> Result<()> {
+        let to = entries.last().map_or(from, |last| last.off + 1);
+        match self.apply(ctx, from, to, entries).await {
+            Ok(applied) => {
+                self.engine.metrics.applied.get_or_create(&GroupLabels::of(self.group.name)).inc_by(applied);
+                self.cursor = Some(to);
+                self.lost_connections = 0;
+                Ok(())
+            }
+            Err(Failed::Moved) => {
+                self.cursor = None;
+                Ok(())
+            }
+            Err(Failed::Database(error)) => Err(error),
+            Err(Failed::Handler(error)) => match entries {
+                [entry] => self.give_up_for_now(ctx, from, to, entry, &error).await,
+                _ => {
+                    // One of them failed: each gets a transaction of its own, so that only that one is undone.
+                    self.alone_until = to;
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// The events' effects and the group's new place, in one transaction.
+    async fn apply(&mut self, ctx: &Context, from: i64, to: i64, entries: &[Entry]) -> Result<u64, Failed> {
+        let in_handler = AtomicBool::new(false);
+        let (this, in_handler) = (&*self, &in_handler);
+        let limited = ctx.with_timeout(this.limit(entries.iter().map(|entry| &entry.record)) + FRAME);
+        let limited = &limited;
+        let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
+            in_handler.store(false, Ordering::Relaxed);
+            let (group, part) = (&this.group, this.part);
+            place(log::advance(limited, &tx, group.name, part, from, to).await?)?;
+            let parked: HashSet<String> =
+                retry::parked_keys(limited, &tx, group.name, part).await?.into_iter().collect();
+            let mut applied = 0;
+            for Entry { record, .. } in entries {
+                if group.handler(&record.event_type).is_none() {
+                    continue;
+                }
+                if record.event_key.as_ref().is_some_and(|key| parked.contains(key)) {
+                    retry::add(limited, &tx, group.name, part, record, Why::Behind, false).await?;
+                    continue;
+                }
+                in_handler.store(true, Ordering::Relaxed);
+                this.handle(limited, &tx, record, 1).await?;
+                in_handler.store(false, Ordering::Relaxed);
+                applied += 1;
+            }
+            failpoint("before-applied");
+            Ok(applied)
+        });
+        let done = done.await;
+        failpoint("after-applied");
+        match done {
+            Ok(applied) => Ok(applied),
+            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Runs the handler of `record` within its time.
+    async fn handle(&self, ctx: &Context, tx: &Tx, record: &Record, attempt: u32) -> Result<()> {
+        let Some(handler) = self.group.handler(&record.event_type) else { return Ok(()) };
+        failpoint("before-handler");
+        let began = Instant::now();
+        let timeout = handler.timeout().unwrap_or(self.engine.settings.handler_timeout);
+        let ctx = record.context(&ctx.with_timeout(timeout), attempt);
+        let handled = ctx.run(handler.handle(&ctx, tx, &record.payload)).await.flatten();
+        self.engine.metrics.handled(self.group.name, began.elapsed());
+        failpoint("after-handler");
+        handled
+    }
+
+    /// The first failure of an event: it is undone, and waits for another try outside the log.
+    async fn give_up_for_now(
+        &mut self,
+        ctx: &Context,
+        from: i64,
+        to: i64,
+        entry: &Entry,
+        error: &Error,
+    ) -> Result<()> {
+        let (text, group, part, record) = (text(error), &self.group, self.part, &entry.record);
+        let reason = final_reason(error).or((self.engine.settings.max_attempts <= 1).then_some(Reason::Attempts));
+        self.tell(record, 1, reason, &text);
+        let (text, pause) = (&text, millis(self.engine.settings.pause(1)));
+        let done = self.frame(ctx, |tx| async move {
+            place(log::advance(ctx, &tx, group.name, part, from, to).await?)?;
+            if let Some(reason) = reason {
+                let (group, first_failed_at) = (group.name, None);
+                let burial = Burial { group, part, record, reason, error: text, attempts: 1, first_failed_at };
+                return bury(ctx, &tx, burial).await;
+            }
+            let head = match &record.event_key {
+                Some(key) => !retry::is_parked(ctx, &tx, group.name, key).await?,
+                None => true,
+            };
+            let why = Why::Failed { error: text, pause };
+            retry::add(ctx, &tx, group.name, part, record, why, head).await
+        });
+        match done.await {
+            Ok(()) => {
+                self.cursor = Some(to);
+                Ok(())
+            }
+            Err(error) => self.moved_or(error),
+        }
+    }
+
+    /// Tries what is due again; `true` if there may be more.
+    async fn try_waiting(&mut self, ctx: &Context) -> Result<bool> {
+        let batch = self.engine.settings.batch;
+        let mut due = retry::due(ctx, &self.engine.db, self.group.name, self.part, batch).await?;
+        // What was run before may be what ends the process, or what fails: it is run alone.
+        match due.iter().position(|waiting| waiting.attempt > 0) {
+            Some(0) => due.truncate(1),
+            Some(others) => due.truncate(others),
+            None => {}
+        }
+        let Some(first) = due.first() else { return Ok(false) };
+        if first.attempt >= i64::from(self.engine.settings.max_attempts) {
+            // Counted, and never seen to fail: it took its process with it.
+            let error = first.error.clone();
+            let error = error.unwrap_or_else(|| "the process ended each time while the event was in hand".to_owned());
+            let first = first.clone();
+            self.bury_waiting(ctx, &first, Reason::Crash, &error, first.attempt).await?;
+            return Ok(true);
+        }
+        let pause = millis(self.engine.settings.pause(u32::try_from(first.attempt).unwrap_or(u32::MAX)));
+        retry::count_run(ctx, &self.engine.db, &due, pause).await?;
+        match self.apply_waiting(ctx, &due).await {
+            Err(Failed::Handler(_)) if due.len() > 1 => {
+                for waiting in due {
+                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
+                    if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Err(Failed::Handler(error)) => {
+                if let Some(waiting) = due.pop() {
+                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
+                    self.wait_again(ctx, &waiting, &error).await?;
+                }
+            }
+            Err(Failed::Database(error)) => return Err(error),
+            Ok(()) | Err(Failed::Moved) => {}
+        }
+        Ok(true)
+    }
+
+    /// After a run together failed: a run alone, which is not counted again.
+    async fn apply_one_waiting(&mut self, ctx: &Context, waiting: &Waiting) -> Result<ControlFlow<()>> {
+        match self.apply_waiting(ctx, std::slice::from_ref(waiting)).await {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(Failed::Moved) => Ok(ControlFlow::Break(())),
+            Err(Failed::Database(error)) => Err(error),
+            Err(Failed::Handler(error)) => {
+                self.wait_again(ctx, waiting, &error).await?;
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+
+    /// The effects of waiting events and their end, in one transaction.
+    async fn apply_waiting(&mut self, ctx: &Context, waiting: &[Waiting]) -> Result<(), Failed> {
+        let in_handler = AtomicBool::new(false);
+        let (this, in_handler) = (&*self, &in_handler);
+        let limited = ctx.with_timeout(this.limit(waiting.iter().map(|waiting| &waiting.record)) + FRAME);
+        let limited = &limited;
+        let labels = GroupLabels::of(self.group.name);
+        let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
+            in_handler.store(false, Ordering::Relaxed);
+            log::hold(limited, &tx, this.group.name, this.part).await?;
+            let (mut applied, mut duplicates) = (0, 0);
+            for waiting in waiting {
+                if !retry::remove(limited, &tx, this.group.name, waiting).await? {
+                    duplicates += 1;
+                    continue;
+                }
+                in_handler.store(true, Ordering::Relaxed);
+                let attempt = u32::try_from(waiting.attempt.max(1)).unwrap_or(u32::MAX);
+                this.handle(limited, &tx, &waiting.record, attempt).await?;
+                in_handler.store(false, Ordering::Relaxed);
+                applied += 1;
+            }
+            failpoint("before-applied");
+            Ok((applied, duplicates))
+        });
+        let done = done.await;
+        failpoint("after-applied");
+        match done {
+            Ok((applied, duplicates)) => {
+                self.engine.metrics.applied.get_or_create(&labels).inc_by(applied);
+                self.engine.metrics.duplicates.get_or_create(&labels).inc_by(duplicates);
+                self.lost_connections = 0;
+                Ok(())
+            }
+            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Another failure: `waiting.attempt` runs were begun.
+    async fn wait_again(&mut self, ctx: &Context, waiting: &Waiting, error: &Error) -> Result<()> {
+        let text = text(error);
+        let exhausted = waiting.attempt >= i64::from(self.engine.settings.max_attempts);
+        let reason = final_reason(error).or(exhausted.then_some(Reason::Attempts));
+        self.tell(&waiting.record, waiting.attempt, reason, &text);
+        if let Some(reason) = reason {
+            return self.bury_waiting(ctx, waiting, reason, &text, waiting.attempt).await;
+        }
+        let attempt = u32::try_from(waiting.attempt).unwrap_or(u32::MAX);
+        let pause = millis(self.engine.settings.pause(attempt));
+        let (group, part, text) = (self.group.name, self.part, &text);
+        let done = self.frame(ctx, |tx| async move {
+            log::hold(ctx, &tx, group, part).await?;
+            retry::failed(ctx, &tx, waiting, text, pause).await
+        });
+        done.await.or_else(|error| self.moved_or(error))
+    }
+
+    async fn bury_waiting(
+        &mut self,
+        ctx: &Context,
+        waiting: &Waiting,
+        reason: Reason,
+        error: &str,
+        attempts: i64,
+    ) -> Result<()> {
+        let (group, part) = (self.group.name, self.part);
+        let done = self.frame(ctx, |tx| async move {
+            log::hold(ctx, &tx, group, part).await?;
+            if retry::remove(ctx, &tx, group, waiting).await? {
+                let (record, first_failed_at) = (&waiting.record, waiting.first_failed_at);
+                let burial = Burial { group, part, record, reason, error, attempts, first_failed_at };
+                bury(ctx, &tx, burial).await?;
+            }
+            Ok(())
+        });
+        done.await.or_else(|error| self.moved_or(error))
+    }
+
+    /// A transaction of our own, without handlers.
+    async fn frame<F, Fut>(&self, ctx: &Context, work: F) -> Result<()>
+    where
+        F: FnMut(Tx) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
+        self.engine.db.transaction_with(&ctx.with_timeout(FRAME), options(), work).await
+    }
+
+    /// The time that the handlers of `records` have together.
+    fn limit<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Duration {
+        let default = self.engine.settings.handler_timeout;
+        let timeouts = records.filter_map(|record| self.group.handler(&record.event_type)?.timeout());
+        timeouts.fold(default, Duration::max)
+    }
+
+    /// Whose fault an error was.
+    fn judge(&mut self, error: Error, in_handler: bool) -> Failed {
+        if error.is::<PlaceTaken>() {
+            self.engine.metrics.duplicates.get_or_create(&GroupLabels::of(self.group.name)).inc();
+            return Failed::Moved;
+        }
+        if error.is::<CommitUnknown>() {
+            self.engine.metrics.unknown_commits.inc();
+            return Failed::Moved;
+        }
+        if !in_handler {
+            return Failed::Database(error);
+        }
+        let database = error.downcast_ref::<DatabaseError>().is_some_and(|error| {
+            use DatabaseErrorKind::{ConnectionLost, DiskFull, ReadOnly};
+            matches!(error.kind, ConnectionLost | DiskFull | ReadOnly)
+        });
+        if database && self.lost_connections < LOST_CONNECTIONS {
+            self.lost_connections += 1;
+            return Failed::Database(error);
+        }
+        self.lost_connections = 0;
+        self.engine.metrics.failed.get_or_create(&GroupLabels::of(self.group.name)).inc();
+        Failed::Handler(error)
+    }
+
+    fn moved_or(&mut self, error: Error) -> Result<()> {
+        if error.is::<PlaceTaken>() || error.is::<CommitUnknown>() {
+            self.cursor = None;
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn tell(&self, record: &Record, attempt: i64, reason: Option<Reason>, error: &str) {
+        let (group, event, id) = (self.group.name, record.event_type.as_str(), record.event_id);
+        match reason {
+            Some(reason) => {
+                let reason = reason.as_str();
+                tracing::error!(target: "mainstay::events", group, event, %id, attempt, reason, error, "event given up");
+            }
+            None => tracing::warn!(target: "mainstay::events", group, event, %id, attempt, error, "event failed"),
+        }
+    }
+}
+
+fn place(ours: bool) -> Result<()> {
+    if ours { Ok(()) } else { Err(Error::aborted("the events were applied elsewhere").with_source(PlaceTaken)) }
+}
+
+/// Why another try would be in vain.
+fn final_reason(error: &Error) -> Option<Reason> {
+    if error.is::<Undecodable>() {
+        return Some(Reason::Undecodable);
+    }
+    error.is::<Permanent>().then_some(Reason::Permanent)
+}
+
+fn text(error: &Error) -> String {
+    error.report().to_string().chars().take(LONGEST_ERROR).collect()
+}

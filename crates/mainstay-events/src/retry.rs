@@ -1,0 +1,156 @@
+//! Events that failed and will be tried again, in the service's own database, whatever the broker.
+//!
+//! The first event of a key here has a time when it is due; those behind it wait for its end without one, and so order
+//! holds while other keys go on. All changes for a group and a partition are made by whoever holds its cursor's lock.
+
+use mainstay_core::{Context, Error, Result};
+use mainstay_sql::{Db, FromRow, Sql, Tx, sql, values};
+
+use crate::clock::clocked;
+use crate::envelope::Record;
+use crate::failpoint::failpoint;
+
+/// An event that waits.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Waiting {
+    pub(crate) pos: i64,
+    /// How many runs were begun.
+    pub(crate) attempt: i64,
+    pub(crate) first_failed_at: Option<i64>,
+    pub(crate) error: Option<String>,
+    #[row(flatten)]
+    pub(crate) record: Record,
+}
+
+/// How an event comes to wait.
+#[derive(Clone, Debug)]
+pub(crate) enum Why<'a> {
+    /// Behind another one of its key.
+    Behind,
+    /// It was in hand when a process fell silent: to be run under a count that survives the next silence.
+    Suspect,
+    /// It failed, and is due after so many milliseconds.
+    Failed { error: &'a str, pause: i64 },
+    /// An operator wants it again.
+    Redriven { first_failed_at: i64 },
+}
+
+/// Those keys of the group and partition that have an event waiting.
+pub(crate) async fn parked_keys(ctx: &Context, tx: &Tx, group: &str, part: i32) -> Result<Vec<String>> {
+    let parked = "SELECT DISTINCT event_key FROM mainstay_event_retries \
+                  WHERE grp = $1 AND part = $2 AND event_key IS NOT NULL";
+    tx.query(parked).bind(group).bind(i64::from(part)).all(ctx).await
+}
+
+/// Adds `record`; `head` says that nothing of its key is waiting.
+pub(crate) async fn add(
+    ctx: &Context,
+    tx: &Tx,
+    group: &str,
+    part: i32,
+    record: &Record,
+    why: Why<'_>,
+    head: bool,
+) -> Result<()> {
+    failpoint("before-retry");
+    let now = now(ctx, tx).await?;
+    let (attempt, pause, error, first_failed_at) = match why {
+        Why::Behind | Why::Suspect => (0, 0, None, None),
+        Why::Failed { error, pause } => (1, pause, Some(error), Some(now)),
+        Why::Redriven { first_failed_at } => (0, 0, None, Some(first_failed_at)),
+    };
+    let due = head.then_some(now + pause);
+    let meta = serde_json::to_value(&record.meta).map_err(Error::from_any)?;
+    let insert = Sql::new(
+        "INSERT INTO mainstay_event_retries (grp, part, event_id, event_type, topic, event_key, meta, payload, attempt, \
+         due_at, error, first_failed_at)",
+    );
+    let row = values![
+        group,
+        i64::from(part),
+        record.event_id,
+        record.event_type.as_str(),
+        record.topic.as_str(),
+        record.event_key.clone(),
+        meta,
+        record.payload.clone(),
+        i64::from(attempt),
+        due,
+        error.map(str::to_owned),
+        first_failed_at
+    ];
+    tx.query(insert.push_values([row])).execute(ctx).await?;
+    failpoint("after-retry");
+    Ok(())
+}
+
+/// Up to `limit` events that are due, oldest first.
+pub(crate) async fn due(ctx: &Context, db: &Db, group: &str, part: i32, limit: u32) -> Result<Vec<Waiting>> {
+    let due = clocked![
+        "SELECT pos, attempt, first_failed_at, error, event_id, event_type, topic, event_key, meta, payload \
+         FROM mainstay_event_retries WHERE grp = $1 AND part = $2 AND due_at <= ",
+        " ORDER BY pos LIMIT $3"
+    ];
+    db.query(due).bind(group).bind(i64::from(part)).bind(i64::from(limit)).all(ctx).await
+}
+
+/// The partitions of the group that have something due.
+pub(crate) async fn due_parts(ctx: &Context, db: &Db, group: &str) -> Result<Vec<i32>> {
+    let due = clocked![
+        "SELECT p.part FROM mainstay_event_partitions p WHERE EXISTS (SELECT 1 FROM mainstay_event_retries r \
+         WHERE r.grp = $1 AND r.part = p.part AND r.due_at <= ",
+        ")"
+    ];
+    db.read(due).bind(group).all(ctx).await
+}
+
+/// Counts a run of each of `waiting` before it begins, so that one that ends the process is counted too. What doesn't
+/// come back with success is due again after `pause` milliseconds.
+pub(crate) async fn count_run(ctx: &Context, db: &Db, waiting: &[Waiting], pause: i64) -> Result<u64> {
+    let now = now(ctx, db).await?;
+    let count = Sql::new("UPDATE mainstay_event_retries SET attempt = attempt + 1")
+        .push_bind(", due_at = ", now + pause)
+        .push(" WHERE due_at IS NOT NULL AND")
+        .push_in("pos", waiting.iter().map(|waiting| waiting.pos));
+    db.query(count).execute(ctx).await
+}
+
+/// Notes why a run failed, and when the next one is due.
+pub(crate) async fn failed(ctx: &Context, tx: &Tx, waiting: &Waiting, error: &str, pause: i64) -> Result<()> {
+    failpoint("before-retry");
+    let now = now(ctx, tx).await?;
+    let update = "UPDATE mainstay_event_retries SET due_at = $2, error = $3, \
+                  first_failed_at = coalesce(first_failed_at, $4) WHERE pos = $1";
+    tx.query(update).bind(waiting.pos).bind(now + pause).bind(error).bind(now).execute(ctx).await?;
+    failpoint("after-retry");
+    Ok(())
+}
+
+/// Takes `waiting` out, and lets the next of its key be due. `false`: it isn't there any more.
+pub(crate) async fn remove(ctx: &Context, tx: &Tx, group: &str, waiting: &Waiting) -> Result<bool> {
+    let delete = "DELETE FROM mainstay_event_retries WHERE pos = $1";
+    if tx.query(delete).bind(waiting.pos).execute(ctx).await? == 0 {
+        return Ok(false);
+    }
+    if let Some(key) = &waiting.record.event_key {
+        let next = "SELECT min(pos) FROM mainstay_event_retries WHERE grp = $1 AND event_key = $2";
+        if let Some(next) = tx.query(next).bind(group).bind(key).one::<Option<i64>>(ctx).await? {
+            let promote = clocked!["UPDATE mainstay_event_retries SET due_at = ", " WHERE pos = $1 AND due_at IS NULL"];
+            tx.query(promote).bind(next).execute(ctx).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// Whether something of the key waits.
+pub(crate) async fn is_parked(ctx: &Context, tx: &Tx, group: &str, key: &str) -> Result<bool> {
+    let parked = sql! {
+        _: "SELECT count(*) FROM (SELECT pos FROM mainstay_event_retries WHERE grp = $1 AND event_key = $2 LIMIT 1) one"
+    };
+    Ok(tx.query(parked).bind(group).bind(key).one::<i64>(ctx).await? > 0)
+}
+
+/// The database's time.
+pub(crate) async fn now(ctx: &Context, db: &Db) -> Result<i64> {
+    db.query(clocked!["SELECT ", ""]).one(ctx).await
+}
