@@ -7,8 +7,6 @@
 //!
 //! `just chaos` runs the long form and prints a table, `tests/chaos.rs` the short one. `RIG_SEED` replays a run.
 
-#![expect(clippy::missing_panics_doc, reason = "helpers of tests: a panic is how they fail")]
-
 pub mod cell;
 pub mod check;
 pub mod faults;

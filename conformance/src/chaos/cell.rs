@@ -167,11 +167,10 @@ impl Cell {
 
     /// Waits until nothing is left to do. Only without producers this is an end.
     pub async fn until_quiet(&mut self) -> bool {
-        let quiet = |cell: &mut Self| -> BoxFuture<'_, bool> {
+        self.until("Q: quiescence", |cell| {
             Box::pin(async move { cell.depths().await.is_some_and(|depths| depths.quiet()) })
-        };
-        // The fault has ended, and what it left behind is made good.
-        self.until("Q: quiescence", |cell| Box::pin(quiet(cell))).await
+        })
+        .await
     }
 
     /// Asks all of a role to end, and expects them to end in order.

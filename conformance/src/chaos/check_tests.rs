@@ -119,7 +119,7 @@ fn poison_is_applied_only_once_mended() {
     let mut history = clean(5);
     history.sent[0].temper = Temper::Failing;
     history.applied[0].position = 9;
-    assert_eq!(counts(&history), [0, 0, 0, 0, 1]);
+    assert_eq!(counts(&history), [0, 0, 0, 1, 1]);
     let mended = Rules { mended: true, ..RULES };
     assert!(check(&history, &mended).holds(), "and then it may come late");
     history.applied.remove(0);

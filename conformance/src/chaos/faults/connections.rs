@@ -7,7 +7,6 @@ use super::failpoints::die_at;
 use super::{Fault, On, Plan, everywhere, on_servers};
 use crate::chaos::cell::Cell;
 use crate::chaos::fleet::Role;
-use crate::chaos::form::Form;
 use crate::chaos::proxy::AtCommit;
 use crate::chaos::server;
 
