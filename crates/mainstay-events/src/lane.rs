@@ -285,14 +285,7 @@ impl Lane {
     }
 
     /// The first failure of an event: it is undone, and waits for another try outside the log.
-    async fn give_up_for_now(
-        &mut self,
-        ctx: &Context,
-        from: i64,
-        to: i64,
-        entry: &Entry,
-        error: &Error,
-    ) -> Result<()> {
+    async fn give_up_for_now(&mut self, ctx: &Context, from: i64, to: i64, entry: &Entry, error: &Error) -> Result<()> {
         let (text, group, part, record) = (text(error), &self.group, self.part, &entry.record);
         let reason = final_reason(error).or((self.engine.settings.max_attempts <= 1).then_some(Reason::Attempts));
         self.tell(record, 1, reason, &text);

@@ -72,6 +72,7 @@ pub use dead::DeadLetter;
 pub use envelope::{Envelope, Meta};
 pub use event::Event;
 pub use events::Events;
+pub use mainstay_macros::Event;
 pub use operate::{Lag, OutboxState};
 pub use publish::{Publish, PublishOptions};
 pub use settings::EventsSettings;
