@@ -66,6 +66,8 @@ mod pulse;
 mod retry;
 mod schema;
 mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use consumer::{Consumer, Permanent, Start};
 pub use dead::DeadLetter;
