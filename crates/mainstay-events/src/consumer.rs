@@ -172,7 +172,6 @@ impl Group {
 
 /// Whether `name` can be a group's, a topic's or a type's.
 pub(crate) fn is_name(name: &str) -> bool {
-    let plain =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     (1..=100).contains(&name.len()) && name.bytes().all(plain)
 }

@@ -120,7 +120,8 @@ pub(crate) async fn list(
 pub(crate) async fn show(ctx: &Context, db: &Db, id: i64) -> Result<(DeadLetter, serde_json::Value)> {
     let letter = db.read(Sql::new(COLUMNS).push_bind(" WHERE id = ", id)).optional(ctx).await?;
     let letter: DeadLetter = letter.ok_or_else(|| Error::not_found(format!("dead letter {id}")))?;
-    let record = "SELECT event_id, event_type, topic, event_key, meta, payload FROM mainstay_dead_letters WHERE id = $1";
+    let record =
+        "SELECT event_id, event_type, topic, event_key, meta, payload FROM mainstay_dead_letters WHERE id = $1";
     let record: Record = db.read(record).bind(id).one(ctx).await?;
     Ok((letter, record.cloud_event()))
 }

@@ -217,7 +217,7 @@ impl Events {
         let stop_pulse = CancellationToken::new();
         let pulse = tokio::spawn(pulse(engine.clone(), ctx.clone(), stop_pulse.clone()));
         let janitor = tokio::spawn(janitor(engine.clone(), ctx.clone()));
-        let mut lanes = Lanes::new(engine.clone(), ctx.clone());
+        let mut lanes = Lanes::new(engine.clone(), ctx.clone(), self.0.draining.clone());
         let mut next = Instant::now();
         let mut trouble = false;
         loop {
@@ -246,7 +246,6 @@ impl Events {
         }
         failpoint("before-drain");
         janitor.abort();
-        lanes.stop_all();
         *lock(&self.0.busy) = lanes.names();
         while let Some(place) = lanes.next_ended().await {
             lock(&self.0.busy).retain(|name| *name != name_of(place));
@@ -301,6 +300,8 @@ impl fmt::Debug for Events {
 struct Lanes {
     engine: Arc<Engine>,
     ctx: Context,
+    /// Stops all of them, at once.
+    draining: CancellationToken,
     tasks: JoinSet<()>,
     running: HashMap<Id, (Place, CancellationToken)>,
     /// Whose partition is not ours any more: it is not released.
@@ -308,8 +309,8 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn new(engine: Arc<Engine>, ctx: Context) -> Self {
-        Self { engine, ctx, tasks: JoinSet::new(), running: HashMap::new(), lost: Vec::new() }
+    fn new(engine: Arc<Engine>, ctx: Context, draining: CancellationToken) -> Self {
+        Self { engine, ctx, draining, tasks: JoinSet::new(), running: HashMap::new(), lost: Vec::new() }
     }
 
     /// Starts and stops lanes as the leases changed.
@@ -329,7 +330,7 @@ impl Lanes {
             let (name, part) = place;
             self.lost.retain(|lost| *lost != place);
             if let Some(group) = self.engine.groups.iter().find(|group| group.name == name) {
-                let stop = CancellationToken::new();
+                let stop = self.draining.child_token();
                 let lane = Lane::new(self.engine.clone(), group.clone(), part, unclean);
                 let id = self.tasks.spawn(lane.run(self.ctx.clone(), stop.clone())).id();
                 self.running.insert(id, (place, stop));
@@ -373,10 +374,6 @@ impl Lanes {
 
     fn stop(&self, place: Place) {
         self.running.values().filter(|(running, _)| *running == place).for_each(|(_, stop)| stop.cancel());
-    }
-
-    fn stop_all(&self) {
-        self.running.values().for_each(|(_, stop)| stop.cancel());
     }
 
     fn names(&self) -> Vec<String> {

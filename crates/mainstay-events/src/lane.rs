@@ -285,14 +285,7 @@ impl Lane {
     }
 
     /// The first failure of an event: it is undone, and waits for another try outside the log.
-    async fn give_up_for_now(
-        &mut self,
-        ctx: &Context,
-        from: i64,
-        to: i64,
-        entry: &Entry,
-        error: &Error,
-    ) -> Result<()> {
+    async fn give_up_for_now(&mut self, ctx: &Context, from: i64, to: i64, entry: &Entry, error: &Error) -> Result<()> {
         let (text, group, part, record) = (text(error), &self.group, self.part, &entry.record);
         let reason = final_reason(error).or((self.engine.settings.max_attempts <= 1).then_some(Reason::Attempts));
         self.tell(record, 1, reason, &text);
@@ -341,10 +334,10 @@ impl Lane {
         }
         let pause = millis(self.engine.settings.pause(u32::try_from(first.attempt).unwrap_or(u32::MAX)));
         retry::count_run(ctx, &self.engine.db, &due, pause).await?;
+        due.iter_mut().for_each(|waiting| waiting.attempt += 1);
         match self.apply_waiting(ctx, &due).await {
             Err(Failed::Handler(_)) if due.len() > 1 => {
                 for waiting in due {
-                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
                     if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
                         break;
                     }
@@ -352,7 +345,6 @@ impl Lane {
             }
             Err(Failed::Handler(error)) => {
                 if let Some(waiting) = due.pop() {
-                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
                     self.wait_again(ctx, &waiting, &error).await?;
                 }
             }
@@ -392,7 +384,7 @@ impl Lane {
                     continue;
                 }
                 in_handler.store(true, Ordering::Relaxed);
-                let attempt = u32::try_from(waiting.attempt.max(1)).unwrap_or(u32::MAX);
+                let attempt = u32::try_from(waiting.attempt).unwrap_or(u32::MAX);
                 this.handle(limited, &tx, &waiting.record, attempt).await?;
                 in_handler.store(false, Ordering::Relaxed);
                 applied += 1;

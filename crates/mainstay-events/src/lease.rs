@@ -163,14 +163,7 @@ impl Leases {
         self.lock().places.remove(&place);
         let release =
             "UPDATE mainstay_event_leases SET owner = NULL, until_at = 0 WHERE name = $1 AND part = $2 AND owner = $3";
-        self.db
-            .query(release)
-            .bind(place.0)
-            .bind(i64::from(place.1))
-            .bind(self.owner)
-            .execute(ctx)
-            .await
-            .map(drop)
+        self.db.query(release).bind(place.0).bind(i64::from(place.1)).bind(self.owner).execute(ctx).await.map(drop)
     }
 
     /// Gives `places` back and leaves the list of members, so that others take over at once.

@@ -66,12 +66,15 @@ mod pulse;
 mod retry;
 mod schema;
 mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use consumer::{Consumer, Permanent, Start};
 pub use dead::DeadLetter;
 pub use envelope::{Envelope, Meta};
 pub use event::Event;
 pub use events::Events;
+pub use mainstay_macros::Event;
 pub use operate::{Lag, OutboxState};
 pub use publish::{Publish, PublishOptions};
 pub use settings::EventsSettings;

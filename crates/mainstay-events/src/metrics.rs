@@ -61,7 +61,12 @@ impl EventMetrics {
         of("events_published", "Events written with a transaction, committed or not", None, &m.published);
         of("events_moved", "Events that the relay moved out of the outbox", None, &m.moved);
         of("events_unknown_commits", "Commits whose outcome is unknown", None, &m.unknown_commits);
-        metrics.register("events_outbox_depth", "Events that the relay has not moved yet", None, m.outbox_depth.clone());
+        metrics.register(
+            "events_outbox_depth",
+            "Events that the relay has not moved yet",
+            None,
+            m.outbox_depth.clone(),
+        );
         metrics.register(
             "events_outbox_oldest_age",
             "Age of the oldest of them",

@@ -56,7 +56,9 @@ pub(crate) async fn group(ctx: &Context, db: &Db, group: &Group, partitions: u32
         let is_new = match tx.query(insert).bind(name).execute(ctx).await {
             Ok(inserted) => inserted == 1,
             // Another process was between the look and the write: it makes the rows.
-            Err(error) if error.code() == mainstay_core::Code::AlreadyExists => return Err(Error::unavailable("again")),
+            Err(error) if error.code() == mainstay_core::Code::AlreadyExists => {
+                return Err(Error::unavailable("again"));
+            }
             Err(error) => return Err(error),
         };
         if is_new {

@@ -81,7 +81,8 @@ impl EventsSettings {
     /// # Errors
     /// [`Code::InvalidArgument`](mainstay_core::Code::InvalidArgument) that names the key and what is expected.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str| Err(Error::invalid_argument(format!("events.{key}: expected {expected}")));
+        let wrong =
+            |key: &str, expected: &str| Err(Error::invalid_argument(format!("events.{key}: expected {expected}")));
         let url = self.url.expose();
         if !matches!(url, "" | "embedded") {
             let scheme = url.split(':').next().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mainstay_core::{Component, Result};
+use mainstay_events::{Consumer, Events};
 use mainstay_http::Routes;
 use mainstay_sql::Db;
 use mainstay_sql::migrate::Migrations;
@@ -19,6 +20,7 @@ pub struct App<S = NoSettings> {
     pub(crate) configuration: Configuration<S>,
     pub(crate) metrics: Metrics,
     pub(crate) database: Option<(Db, Migrations)>,
+    pub(crate) events: Option<Events>,
     pub(crate) components: Vec<Arc<dyn Component>>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) routes: Routes,
@@ -33,6 +35,7 @@ impl<S> App<S> {
             configuration,
             metrics: Metrics::new(),
             database: None,
+            events: None,
             components: Vec::new(),
             dependencies: Vec::new(),
             routes: Routes::new(),
@@ -69,6 +72,35 @@ impl<S> App<S> {
             async move { db.ping(&ctx).await }
         });
         Ok(db)
+    }
+
+    /// The service's events, in its database, by the section `events`: the embedded broker unless a URL says otherwise.
+    ///
+    /// Transactions of `db` can publish from now on; see [`Publish`](mainstay_events::Publish). Consumers start after the
+    /// database and stop before it, and after everything that is declared later.
+    ///
+    /// # Errors
+    /// Settings that can't work. A second call: a service has its events once.
+    pub fn events(&mut self, db: &Db) -> Result<Events> {
+        if self.events.is_some() {
+            return Err(mainstay_core::Error::internal("`App::events` was called twice; clone the first `Events`"));
+        }
+        let (settings, name) = (self.configuration.events.clone(), self.configuration.name);
+        let mut events = Events::new(db, settings, name, &self.metrics)?;
+        if !self.configuration.database.migrate_on_start {
+            events = events.without_migration()?;
+        }
+        self.events = Some(events.clone());
+        self.component(events.clone());
+        Ok(events)
+    }
+
+    /// Adds a consumer to the service's events.
+    ///
+    /// # Errors
+    /// A mistake in the program: see [`Events::consume`].
+    pub fn consume(&mut self, events: &Events, consumer: impl Consumer) -> Result<()> {
+        events.consume(consumer)
     }
 
     /// Adds routes to the service's port.

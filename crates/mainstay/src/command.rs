@@ -8,6 +8,7 @@ use mainstay_http::Routes;
 use crate::configuration::Configuration;
 
 mod config;
+mod events;
 mod health;
 mod migrate;
 mod print;
@@ -15,8 +16,9 @@ mod routes;
 mod serve;
 
 pub(crate) use config::config;
+pub(crate) use events::events;
 pub(crate) use health::health;
-pub(crate) use migrate::{create, migrate};
+pub(crate) use migrate::{connected, create, migrate};
 pub(crate) use print::out;
 pub(crate) use routes::routes;
 pub(crate) use serve::serve;
@@ -40,6 +42,9 @@ pub(crate) enum Command {
     /// Apply, revert and list migrations of the database.
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Look at events: how far consumers are behind, what waits, what was given up; and act on it.
+    #[command(subcommand)]
+    Events(Events),
     /// Print every setting with its value and where it came from, secrets masked.
     Config,
     /// Print every route.
@@ -73,6 +78,73 @@ pub(crate) enum Migrate {
         /// The folder of the migrations.
         #[arg(long, default_value = "migrations")]
         dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Events {
+    /// List the groups: events behind, waiting for another try, given up.
+    Lag,
+    /// What was published and not moved yet.
+    Outbox,
+    /// Dead letters: events that were given up.
+    #[command(subcommand)]
+    Dead(Dead),
+    /// Pause and resume groups.
+    #[command(subcommand)]
+    Group(Group),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// List them, oldest first.
+    List {
+        /// Only this group's.
+        #[arg(long)]
+        group: Option<String>,
+        /// Only those after this id.
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// How many at most.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show one, with its event as a CloudEvent.
+    Show {
+        /// Its id, from `list`.
+        id: i64,
+    },
+    /// Have some tried again.
+    Redrive(Which),
+    /// Delete some for good.
+    Discard(Which),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Which {
+    /// Their ids, from `list`.
+    #[arg(conflicts_with = "all")]
+    pub(crate) ids: Vec<i64>,
+    /// All of them.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: only this group's.
+    #[arg(long, requires = "all")]
+    pub(crate) group: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// Stop handing events to a group, in every process. They wait.
+    Pause {
+        /// The group.
+        group: String,
+    },
+    /// Go on with a group that was paused.
+    Resume {
+        /// The group.
+        group: String,
     },
 }
 

@@ -7,6 +7,7 @@ use mainstay_admin::AdminSettings;
 use mainstay_core::SecretUrl;
 use mainstay_core::settings::{self, Loader, Setting};
 use mainstay_core::{Budgets, Error, Result};
+use mainstay_events::EventsSettings;
 use mainstay_http::HttpSettings;
 use mainstay_sql::DatabaseSettings;
 use mainstay_telemetry::LogSettings;
@@ -59,6 +60,8 @@ pub struct Configuration<S> {
     pub admin: AdminSettings,
     /// The section `database`.
     pub database: DatabaseSettings,
+    /// The section `events`.
+    pub events: EventsSettings,
     /// The section `log`.
     pub log: LogSettings,
     /// The section `shutdown`.
@@ -94,7 +97,8 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
         let (http, admin) = (sources.section("http"), sources.section("admin"));
         let (database, log, shutdown) =
             (sources.section("database"), sources.section("log"), sources.section("shutdown"));
-        let later: [Result<Later>; 2] = [sources.section("events"), sources.section("cache")];
+        let events = sources.section("events");
+        let later: Result<Later> = sources.section("cache");
         let own = sources.rest();
         let mut effective = sources.finish()?;
         refuse_what_comes_later(later, &mut effective)?;
@@ -103,6 +107,7 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
             http: http?,
             admin: admin?,
             database: database?,
+            events: events?,
             log: log?,
             shutdown: shutdown?,
             own: own?,
@@ -112,6 +117,8 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
     }
 
     fn validated(self) -> Result<Self> {
+        let at = |error: Error| error.context(self.origin("events.url"));
+        self.events.validate().map_err(at)?;
         let ShutdownSettings { start, stop, .. } = self.shutdown;
         for (key, duration) in [("shutdown.start", start), ("shutdown.stop", stop)] {
             if duration.is_zero() {
@@ -140,17 +147,13 @@ struct Later {
 }
 
 /// Saying nothing would let a service run on something else than its operator asked for.
-fn refuse_what_comes_later(sections: [Result<Later>; 2], effective: &mut Vec<Setting>) -> Result<()> {
-    for (section, name) in sections.into_iter().zip(["events", "cache"]) {
-        let key = format!("{name}.url");
-        if !section?.url.expose().is_empty() {
-            let source = effective.iter().find(|setting| setting.key == key).map(|setting| setting.source.to_string());
-            let source = source.unwrap_or_default();
-            return Err(Error::invalid_argument(format!(
-                "{key} ({source}): not supported yet by this version; remove it"
-            )));
-        }
-        effective.retain(|setting| setting.key != key);
+fn refuse_what_comes_later(section: Result<Later>, effective: &mut Vec<Setting>) -> Result<()> {
+    let key = "cache.url";
+    if !section?.url.expose().is_empty() {
+        let source = effective.iter().find(|setting| setting.key == key).map(|setting| setting.source.to_string());
+        let source = source.unwrap_or_default();
+        return Err(Error::invalid_argument(format!("{key} ({source}): not supported yet by this version; remove it")));
     }
+    effective.retain(|setting| setting.key != key);
     Ok(())
 }

@@ -19,7 +19,7 @@
 //! }
 //! ```
 //!
-//! That program has the subcommands `serve` (the default), `migrate`, `config`, `routes`, `openapi` and `health`; a
+//! That program has the subcommands `serve` (the default), `migrate`, `config`, `routes`, `openapi`, `events` and `health`; a
 //! request deadline, limits and timeouts; structured logs; metrics and health on an admin port; and it ends in order.
 
 mod activation;
@@ -41,6 +41,8 @@ pub use service::Service;
 pub use mainstay_admin as admin;
 /// Context, errors, concurrency, settings, lifecycle.
 pub use mainstay_core as core;
+/// Events: outbox, relay, consumers.
+pub use mainstay_events as events;
 /// The server, extractors, routes and client.
 pub use mainstay_http as http;
 /// Databases.

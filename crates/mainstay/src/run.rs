@@ -76,6 +76,10 @@ where
             start_logging(&quiet(&app.configuration.log)).map_err(plainly)?;
             runtime.block_on(command::migrate(&app, migrate)).map(|()| true).map_err(plainly)
         }
+        Command::Events(events) => {
+            start_logging(&quiet(&app.configuration.log)).map_err(plainly)?;
+            runtime.block_on(command::events(&app, events)).map(|()| true).map_err(plainly)
+        }
         Command::Routes => command::out(&command::routes(&app.routes)).map(|()| true).map_err(plainly),
         Command::Openapi => {
             let document = command::openapi(&app.configuration, &app.routes);

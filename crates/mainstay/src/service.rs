@@ -43,7 +43,7 @@ impl Service {
     }
 
     pub(crate) fn assemble<S>(app: App<S>) -> Self {
-        let App { configuration, metrics, database, components, dependencies, routes } = app;
+        let App { configuration, metrics, database, components, dependencies, routes, .. } = app;
         let mut lifecycle = Lifecycle::new(configuration.shutdown.into());
         let health = Health::new(lifecycle.phase());
         for depend in dependencies {

@@ -110,7 +110,7 @@ fn a_bad_url_says_what_is_understood_and_shows_no_password() {
 
 #[test]
 fn what_this_version_lacks_is_refused_and_not_ignored() {
-    Scene::new().run(&[], &[("EVENTS_URL", "nats://127.0.0.1")]).refuses(&["EVENTS_URL", "not supported yet"]);
+    Scene::new().run(&[], &[("EVENTS_URL", "nats://127.0.0.1")]).refuses(&["events.url", "EVENTS_URL", "nats"]);
     Scene::new().run(&[], &[("CACHE_URL", "redis://127.0.0.1")]).refuses(&["CACHE_URL", "not supported yet"]);
 }
 
