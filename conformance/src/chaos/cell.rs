@@ -74,7 +74,7 @@ impl Cell {
         };
         let url = proxy.as_ref().map_or_else(|| store.url().to_owned(), |proxy| store.url_by(proxy.address()));
         let mut fleet = Fleet::new(program, url, plan.environment())?;
-        fleet.set("RIG_SEED", Random::named(form.seed, name).next().to_string());
+        fleet.set("RIG_PART__SEED", Random::named(form.seed, name).next().to_string());
         let (migrated, said) = fleet.run(&["migrate", "up"]).await?;
         if !migrated {
             return Err(Error::internal(format!("migrating: {said}")));
@@ -262,7 +262,7 @@ pub fn evidence(program: &Path, name: &str, seed: u64) -> PathBuf {
 
 /// The rules of almost every cell: nothing is given up, and nothing is mended.
 pub const RULES: Rules =
-    Rules { groups: &[("rig.step", "apply"), ("rig.echo", "echoes")], max_attempts: 5, mended: false };
+    Rules { groups: &[("rig.step", "apply"), ("rig.echo", "echoes")], max_attempts: 10, mended: false };
 
 fn glance() -> Context {
     Context::background().with_timeout(GLANCE)

@@ -105,8 +105,8 @@ impl Plan {
             ("RIG_EVENTS__RETRY_MAX", "200ms".to_owned()),
             ("RIG_EVENTS__HANDLER_TIMEOUT", "5s".to_owned()),
             ("RIG_EVENTS__MAX_ATTEMPTS", self.rules.max_attempts.to_string()),
-            ("RIG_KEYS", self.keys.to_string()),
-            ("RIG_RATE", self.rate.to_string()),
+            ("RIG_PART__KEYS", self.keys.to_string()),
+            ("RIG_PART__RATE", self.rate.to_string()),
         ];
         let all = usual.into_iter().chain(self.settings.iter().cloned());
         all.map(|(name, value)| (name.to_owned(), value)).collect()

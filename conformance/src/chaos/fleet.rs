@@ -232,7 +232,7 @@ impl Fleet {
         self.started += 1;
         let name = format!("{}-{}", role.name(), self.started);
         let mut command = self.command();
-        command.env("RIG_ROLE", role.name()).env("RIG_NAME", &name).env("RIG_INCARNATION", self.started.to_string());
+        command.env("RIG_PART__ROLE", role.name()).env("RIG_PART__NAME", &name).env("RIG_PART__INCARNATION", self.started.to_string());
         command.envs(own.iter().map(|(name, value)| (name, value)));
         let process = Process::start(&mut command);
         self.members.push(Member { name: name.clone(), role, process, own });

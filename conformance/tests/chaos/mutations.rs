@@ -61,7 +61,7 @@ pub(crate) fn cases(harness: Harness) -> Harness {
 
 /// One worker, so that what it remembers of a key is not in another process.
 fn mutated(form: Form, how: &str) -> Plan {
-    Plan { workers: 1, keys: 4, ..Plan::new(form) }.with("RIG_MUTATION", how)
+    Plan { workers: 1, keys: 4, ..Plan::new(form) }.with("RIG_PART__MUTATION", how)
 }
 
 async fn run(plan: fn(Dialect, Form) -> Plan) -> Result<Counts> {

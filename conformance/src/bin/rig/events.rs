@@ -29,7 +29,7 @@ impl Step {
     pub(crate) async fn send(self, ctx: &Context, tx: &Tx) -> Result<()> {
         let sent = tx.query(SENT).bind(self.event_id).bind("rig.step").bind(self.key.as_str()).bind(self.kseq);
         sent.bind(self.temper).execute(ctx).await?;
-        tx.publish(self)
+        tx.publish(self).map(drop)
     }
 }
 
@@ -38,6 +38,6 @@ impl Echo {
     pub(crate) async fn send(self, ctx: &Context, tx: &Tx, temper: i64) -> Result<()> {
         let sent = tx.query(SENT).bind(self.event_id).bind("rig.echo").bind(self.key.as_str()).bind(self.kseq);
         sent.bind(temper).execute(ctx).await?;
-        tx.publish(self)
+        tx.publish(self).map(drop)
     }
 }

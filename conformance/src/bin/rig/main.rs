@@ -11,23 +11,23 @@ mod producer;
 mod settings;
 mod worker;
 
-use settings::{Role, Settings};
+use settings::{Own, Role};
 
 fn main() -> ExitCode {
     mainstay::run("rig", build)
 }
 
-fn build(app: &mut App<Settings>) -> Result<()> {
+fn build(app: &mut App<Own>) -> Result<()> {
     let db = app.database(migrations!("ledger"))?;
     let events = app.events(&db)?;
-    let settings = app.settings().clone();
+    let settings = app.settings().part.clone();
     if settings.hogs > 0 {
         app.component(hog::Hogs::new(settings.hogs, db.clone()));
     }
     match settings.role {
         Role::Worker => {
-            app.consume(&events, worker::Apply::new(&settings));
-            app.consume(&events, worker::Echoes::new(&settings));
+            app.consume(&events, worker::Apply::new(&settings))?;
+            app.consume(&events, worker::Echoes::new(&settings))?;
         }
         Role::Producer if settings.interleave => app.component(interleave::Interleaver::new(&settings, db)),
         Role::Producer => app.component(producer::Producer::new(&settings, db)),

@@ -109,7 +109,7 @@ async fn produce(
 
 impl Plan {
     fn new(settings: &Settings, random: &mut Random) -> Self {
-        let mut key = |random: &mut Random| format!("key-{}", random.within(0..settings.keys));
+        let key = |random: &mut Random| format!("key-{}", random.within(0..settings.keys));
         let count = random.within(1..4);
         let mut steps = Vec::new();
         for _ in 0..count {

@@ -1,6 +1,14 @@
-//! What a process of the rig is told, by `RIG_…`.
+//! What a process of the rig is told, by `RIG_PART__…`.
 
 use serde::{Deserialize, Serialize};
+
+/// Everything of the configuration that Mainstay doesn't know.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Own {
+    /// The part that the process plays.
+    pub(crate) part: Settings,
+}
 
 /// The settings of one process.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -72,7 +72,7 @@ impl Consumer for Apply {
         match Temper::from_code(step.temper) {
             _ if self.mended => {}
             Temper::Tame => {}
-            Temper::Moody if Uuid::new_v4().as_u128() % 2 == 0 => {}
+            Temper::Moody if Uuid::new_v4().as_u128().is_multiple_of(2) => {}
             Temper::Moody => return Err(Error::unavailable("not in the mood")),
             Temper::Failing => return Err(Error::internal("this step can't be applied")),
             Temper::Panicking => panic!("this step is worse than an error"),

@@ -26,7 +26,7 @@ pub(super) const SKEWED: Fault = Fault {
 
 /// With retries under way, whose due times would be wrong.
 fn plan(_: Dialect, form: Form) -> Plan {
-    Plan { workers: 0, ..Plan::new(form) }.with("RIG_WILD", 5).with("RIG_WILDEST", 1)
+    Plan { workers: 0, ..Plan::new(form) }.with("RIG_PART__WILD", 5).with("RIG_PART__WILDEST", 1)
 }
 
 async fn skew(cell: &mut Cell) -> Result<()> {

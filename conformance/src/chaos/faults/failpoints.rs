@@ -35,7 +35,7 @@ const STEPS: [(&str, bool); 9] = [
 fn plan(_: Dialect, form: Form) -> Plan {
     let mut plan = Plan { workers: 1, deadly: true, ..Plan::new(form) };
     plan.rules.max_attempts = 2;
-    plan.with("RIG_WILD", 15).with("RIG_WILDEST", 2)
+    plan.with("RIG_PART__WILD", 15).with("RIG_PART__WILDEST", 2)
 }
 
 async fn each(cell: &mut Cell) -> Result<()> {

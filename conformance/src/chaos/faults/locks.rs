@@ -17,7 +17,7 @@ pub(super) const POOL_EXHAUSTED: Fault = Fault {
     name: "pool_exhausted",
     title: "every connection of the pool held, again and again",
     on: everywhere,
-    plan: |_, form| Plan::new(form).with("RIG_HOGS", 6).with("RIG_DATABASE__MAX_CONNECTIONS", 4),
+    plan: |_, form| Plan::new(form).with("RIG_PART__HOGS", 6).with("RIG_DATABASE__MAX_CONNECTIONS", 4),
     inflict: |cell| Box::pin(hog(cell)),
 };
 
@@ -37,7 +37,7 @@ pub(super) const INTERLEAVED: Fault = Fault {
     name: "interleaved",
     title: "two transactions of one key that begin in one order and commit in the other",
     on: |dialect| on_servers(dialect, "it has one writer: the second transaction begins when the first has ended"),
-    plan: |_, form| Plan { keys: 8, ..Plan::new(form) }.with("RIG_INTERLEAVE", true).with("RIG_TASKS", 2),
+    plan: |_, form| Plan { keys: 8, ..Plan::new(form) }.with("RIG_PART__INTERLEAVE", true).with("RIG_PART__TASKS", 2),
     inflict: |cell| Box::pin(interleave(cell)),
 };
 
@@ -156,8 +156,8 @@ fn storm_plan(dialect: Dialect, form: Form) -> Plan {
     let plan = plan.with("RIG_LOG__FILTER", "info,mainstay::sql=debug");
     match dialect {
         Dialect::Sqlite => Plan { workers: 4, producers: 4, rate: form.rate / 4, ..plan },
-        Dialect::Postgres => plan.with("RIG_SERIALIZABLE", true).with("RIG_TASKS", 6),
-        Dialect::Mysql => plan.with("RIG_SHUFFLE", true).with("RIG_TASKS", 6),
+        Dialect::Postgres => plan.with("RIG_PART__SERIALIZABLE", true).with("RIG_PART__TASKS", 6),
+        Dialect::Mysql => plan.with("RIG_PART__SHUFFLE", true).with("RIG_PART__TASKS", 6),
     }
 }
 

@@ -33,14 +33,14 @@ fn poison(_: Dialect, form: Form) -> Plan {
     let mut plan = Plan { deadly: true, revive: true, ..Plan::new(form) };
     plan.rules.max_attempts = 3;
     let wild = if form.long { 1 } else { 3 };
-    plan.with("RIG_WILD", wild).with("RIG_WILDEST", 5).with("RIG_EVENTS__HANDLER_TIMEOUT", "300ms")
+    plan.with("RIG_PART__WILD", wild).with("RIG_PART__WILDEST", 5).with("RIG_EVENTS__HANDLER_TIMEOUT", "300ms")
 }
 
 fn redriven(_: Dialect, form: Form) -> Plan {
     let mut plan = Plan::new(form);
     plan.rules.max_attempts = 3;
     plan.rules.mended = true; // at the end
-    plan.with("RIG_WILD", 5).with("RIG_WILDEST", 3)
+    plan.with("RIG_PART__WILD", 5).with("RIG_PART__WILDEST", 3)
 }
 
 async fn suffer(cell: &mut Cell) -> Result<()> {
@@ -59,7 +59,7 @@ async fn redrive(cell: &mut Cell) -> Result<()> {
     // Too early: most of them fail again.
     redrive_all(cell).await?;
     for old in cell.fleet.names(Role::Worker) {
-        cell.fleet.ready(Role::Worker, &[("RIG_MENDED", "true")]).await;
+        cell.fleet.ready(Role::Worker, &[("RIG_PART__MENDED", "true")]).await;
         redrive_twice(cell).await?;
         retire(cell, &old).await;
     }
