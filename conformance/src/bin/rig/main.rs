@@ -1,6 +1,7 @@
 //! The service that the chaos rig does things to: a producer or a worker, by its settings.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use mainstay::prelude::*;
 
@@ -22,7 +23,7 @@ fn build(app: &mut App<Own>) -> Result<()> {
     let events = app.events(&db)?;
     let settings = app.settings().part.clone();
     if settings.hogs > 0 {
-        app.component(hog::Hogs::new(settings.hogs, db.clone()));
+        app.component(hog::Hogs::new(settings.hogs, Duration::from_millis(settings.hold), db.clone()));
     }
     match settings.role {
         Role::Worker => {

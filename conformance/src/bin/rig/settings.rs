@@ -38,8 +38,10 @@ pub(crate) struct Settings {
     pub(crate) serializable: bool,
     /// Whether a producer does nothing but the two scripts that turn orders around.
     pub(crate) interleave: bool,
-    /// How many tasks hold a connection most of the time.
+    /// How many tasks hold a connection half of the time.
     pub(crate) hogs: u64,
+    /// For how many milliseconds at a time.
+    pub(crate) hold: u64,
     /// Whether the worker's handler can apply poison.
     pub(crate) mended: bool,
     /// How the worker's handler is broken on purpose, to prove that the checker sees it.
@@ -85,6 +87,7 @@ impl Default for Settings {
             serializable: false,
             interleave: false,
             hogs: 0,
+            hold: 300,
             mended: false,
             mutation: Mutation::None,
         }

@@ -31,10 +31,12 @@ const STEPS: [(&str, bool); 9] = [
     ("drain", false),
 ];
 
-/// Enough goes wrong by itself for retries and dead letters to be there.
+/// Enough goes wrong by itself for retries and dead letters to be there. An event that is in hand each time its process
+/// dies is given up too, so that the attempts are more than a tame one could meet deaths.
 fn plan(_: Dialect, form: Form) -> Plan {
     let mut plan = Plan { workers: 1, deadly: true, ..Plan::new(form) };
-    plan.rules.max_attempts = 2;
+    plan.rules.max_attempts = 5;
+    let plan = plan.with("RIG_EVENTS__RETRY_MIN", "5ms").with("RIG_EVENTS__RETRY_MAX", "20ms");
     plan.with("RIG_PART__WILD", 15).with("RIG_PART__WILDEST", 2)
 }
 

@@ -17,7 +17,7 @@ pub(super) const POOL_EXHAUSTED: Fault = Fault {
     name: "pool_exhausted",
     title: "every connection of the pool held, again and again",
     on: everywhere,
-    plan: |_, form| Plan::new(form).with("RIG_PART__HOGS", 6).with("RIG_DATABASE__MAX_CONNECTIONS", 4),
+    plan: hogs,
     inflict: |cell| Box::pin(hog(cell)),
 };
 
@@ -62,10 +62,17 @@ pub(super) const STORM: Fault = Fault {
     inflict: |cell| Box::pin(storm(cell)),
 };
 
+fn hogs(dialect: Dialect, form: Form) -> Plan {
+    match dialect {
+        // One writer for all processes, and one that is idle in a transaction for longer than 100 ms loses it.
+        Dialect::Sqlite => Plan::new(form).with("RIG_PART__HOGS", 1).with("RIG_PART__HOLD", 80),
+        _ => Plan::new(form).with("RIG_PART__HOGS", 4).with("RIG_DATABASE__MAX_CONNECTIONS", 4),
+    }
+}
+
 async fn hog(cell: &mut Cell) -> Result<()> {
     cell.until_sent().await;
     cell.injected = count(cell, "held a connection");
-    // What hogs hold is no load that has to be digested in the end.
     Ok(())
 }
 

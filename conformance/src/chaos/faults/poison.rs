@@ -31,7 +31,8 @@ pub(super) const REDRIVEN: Fault = Fault {
 
 fn poison(_: Dialect, form: Form) -> Plan {
     let mut plan = Plan { deadly: true, revive: true, ..Plan::new(form) };
-    plan.rules.max_attempts = 3;
+    // More than a tame event, in hand by chance, could meet deaths of its process in a row.
+    plan.rules.max_attempts = 6;
     let wild = if form.long { 1 } else { 3 };
     plan.with("RIG_PART__WILD", wild).with("RIG_PART__WILDEST", 5).with("RIG_EVENTS__HANDLER_TIMEOUT", "300ms")
 }
