@@ -141,6 +141,13 @@ impl Process {
         }
     }
 
+    /// Waits for a line of the log with `text`, or for the end of the process: whether there was such a line.
+    pub async fn comes_to(&self, text: &str) -> bool {
+        let mut lines = self.lines.clone();
+        let found = |lines: &Vec<String>| lines.iter().any(|line| line.contains(text));
+        tokio::time::timeout(PATIENCE, lines.wait_for(found)).await.is_ok_and(|found| found.is_ok())
+    }
+
     /// Everything it has written up to now.
     pub fn log(&self) -> String {
         self.lines.borrow().join("\n")

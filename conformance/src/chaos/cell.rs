@@ -96,7 +96,9 @@ impl Cell {
             }
         }
         for name in self.fleet.everyone() {
-            self.fleet.await_ready(&name).await;
+            if !self.fleet.await_ready(&name).await && !self.plan.deadly {
+                self.failures.push(format!("{name} was never ready"));
+            }
         }
     }
 

@@ -123,13 +123,11 @@ impl Fleet {
         name
     }
 
-    /// Waits until a process is ready.
-    ///
-    /// # Panics
-    /// If it never is.
-    pub async fn await_ready(&self, name: &str) {
-        if let Some(member) = self.members.iter().find(|member| member.name == name) {
-            member.process.says("\"ready\"").await;
+    /// Waits until a process is ready or has ended: whether it was ready.
+    pub async fn await_ready(&self, name: &str) -> bool {
+        match self.members.iter().find(|member| member.name == name) {
+            Some(member) => member.process.comes_to("\"ready\"").await,
+            None => false,
         }
     }
 

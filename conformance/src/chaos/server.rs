@@ -28,7 +28,7 @@ pub struct PrivateServer {
 pub fn installed(dialect: Dialect) -> Result<(), String> {
     match dialect {
         Dialect::Sqlite => Ok(()),
-        Dialect::Postgres if postgres_programs().is_some() => Ok(()),
+        Dialect::Postgres if postgres_program("initdb").is_some() => Ok(()),
         Dialect::Postgres => Err("PostgreSQL's initdb and postgres are not installed here".to_owned()),
         Dialect::Mysql if find("mariadbd").is_some() && find("mariadb-install-db").is_some() => Ok(()),
         Dialect::Mysql => Err("mariadbd and mariadb-install-db are not installed here".to_owned()),
@@ -149,7 +149,7 @@ pub(super) async fn run(command: &mut Command) -> Result<()> {
 
 /// One of PostgreSQL's programs.
 pub(super) fn postgres(program: &str) -> Result<PathBuf> {
-    Ok(postgres_programs().ok_or_else(|| missing("PostgreSQL"))?.join(program))
+    postgres_program(program).ok_or_else(|| missing("PostgreSQL"))
 }
 
 fn missing(what: &str) -> Error {
@@ -175,14 +175,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Debian keeps the programs of each version in a folder of its own.
-fn postgres_programs() -> Option<PathBuf> {
-    if let Some(program) = find("initdb") {
-        return program.parent().map(Path::to_owned);
+/// In the path, or where Debian keeps the programs of each version.
+fn postgres_program(name: &str) -> Option<PathBuf> {
+    if let Some(program) = find(name) {
+        return Some(program);
     }
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let folders = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-    folders.filter(|folder| folder.join("initdb").exists()).max()
+    let programs = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin").join(name)));
+    programs.filter(|program| program.exists()).max()
 }
 
 fn find(program: &str) -> Option<PathBuf> {

@@ -58,8 +58,9 @@ pub(super) async fn die_at(cell: &mut Cell, point: &str, role: Role) {
     let rare = ["retry", "dead", "lease", "drain"].iter().any(|rare| point.ends_with(rare));
     let pass = if rare { 1 } else { cell.random.within(1..8) };
     let failpoint = format!("{point}:{pass}");
-    let name = cell.fleet.ready(role, &[("MAINSTAY_FAILPOINT", failpoint.as_str())]).await;
+    let name = cell.fleet.start(role, &[("MAINSTAY_FAILPOINT", failpoint.as_str())]);
     if point.ends_with("drain") {
+        cell.fleet.await_ready(&name).await;
         cell.fleet.signal(&name, rustix::process::Signal::TERM);
     }
     let gone = name.clone();
