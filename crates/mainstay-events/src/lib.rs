@@ -61,6 +61,7 @@ mod log;
 mod metrics;
 mod operate;
 mod outbox;
+mod pace;
 mod publish;
 mod pulse;
 mod retry;
