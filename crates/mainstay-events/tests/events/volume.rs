@@ -23,7 +23,7 @@ impl Consumer for Count {
         }
         let key: i64 = step.key.parse().unwrap();
         let count = "UPDATE counted SET events = events + 1 WHERE part = $1";
-        tx.query(count).bind(key % 64).execute(ctx).await.map(drop)
+        tx.query(count).bind(key).execute(ctx).await.map(drop)
     }
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn many_events_leave_nothing_behind(scene: Scene) -> Result<()>
         .query("CREATE TABLE counted (part BIGINT PRIMARY KEY, events BIGINT NOT NULL)")
         .execute(&scene.ctx)
         .await?;
-    let rows = (0..64_i64).map(|part| mainstay_sql::values![part, 0]);
+    let rows = (0..512_i64).map(|part| mainstay_sql::values![part, 0]);
     scene.db.query("INSERT INTO counted (part, events) VALUES ($1, $2)").batch(&scene.ctx, rows).await?;
 
     let settings = EventsSettings { retention: Duration::ZERO, batch: 32, partitions: 16, ..quick() };
