@@ -361,8 +361,11 @@ impl Lanes {
         }
     }
 
-    /// Gives back what was ours.
+    /// Gives back what was ours, unless a lane is at work there: it was lost and won again while this one ended.
     async fn release(&mut self, place: Place) {
+        if self.running.values().any(|(running, _)| *running == place) {
+            return;
+        }
         if let Some(index) = self.lost.iter().position(|lost| *lost == place) {
             self.lost.swap_remove(index);
             return;

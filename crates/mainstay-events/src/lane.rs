@@ -54,6 +54,8 @@ pub(crate) struct Lane {
     /// Events below are applied one at a time, because one of them failed.
     alone_until: i64,
     lost_connections: u32,
+    /// Runs of these were counted, and failed for a reason that is not theirs: to be taken back.
+    to_uncount: Vec<i64>,
 }
 
 /// Why a transaction was not committed.
@@ -85,7 +87,17 @@ impl Lane {
     pub(crate) fn new(engine: Arc<Engine>, group: (Arc<Group>, Arc<Pace>), part: i32, unclean: bool) -> Self {
         let (group, pace) = group;
         let suspects = if unclean { engine.settings.batch } else { 0 };
-        Self { engine, group, pace, part, cursor: None, suspects, alone_until: 0, lost_connections: 0 }
+        Self {
+            engine,
+            group,
+            pace,
+            part,
+            cursor: None,
+            suspects,
+            alone_until: 0,
+            lost_connections: 0,
+            to_uncount: Vec::new(),
+        }
     }
 
     /// Works until `stop`, finishing the transaction in hand, or until `ctx` is done, undoing it.
@@ -275,7 +287,7 @@ impl Lane {
         failpoint("after-applied");
         match done {
             Ok(applied) => Ok(applied),
-            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+            Err(error) => Err(self.judge(ctx, error, in_handler.load(Ordering::Relaxed))),
         }
     }
 
@@ -323,6 +335,10 @@ impl Lane {
 
     /// Tries what is due again; `true` if there may be more.
     async fn try_waiting(&mut self, ctx: &Context) -> Result<bool> {
+        if !self.to_uncount.is_empty() {
+            retry::uncount_run(ctx, &self.engine.db, &self.to_uncount).await?;
+            self.to_uncount.clear();
+        }
         let batch = self.pace.size();
         let mut due = retry::due(ctx, &self.engine.db, self.group.name, self.part, batch).await?;
         // What was run before may be what ends the process, or what fails: it is run alone.
@@ -356,8 +372,12 @@ impl Lane {
                     self.wait_again(ctx, &waiting, &error).await?;
                 }
             }
-            Err(Failed::Database(error)) => return Err(error),
-            Ok(()) | Err(Failed::Moved | Failed::Contended) => {}
+            Err(Failed::Database(error)) => {
+                self.to_uncount.extend(due.iter().map(|waiting| waiting.pos));
+                return Err(error);
+            }
+            Err(Failed::Moved | Failed::Contended) => self.to_uncount.extend(due.iter().map(|waiting| waiting.pos)),
+            Ok(()) => {}
         }
         Ok(true)
     }
@@ -411,7 +431,7 @@ impl Lane {
                 self.pace.went_well();
                 Ok(())
             }
-            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+            Err(error) => Err(self.judge(ctx, error, in_handler.load(Ordering::Relaxed))),
         }
     }
 
@@ -472,7 +492,7 @@ impl Lane {
     }
 
     /// Whose fault an error was.
-    fn judge(&mut self, error: Error, in_handler: bool) -> Failed {
+    fn judge(&mut self, ctx: &Context, error: Error, in_handler: bool) -> Failed {
         if error.is::<PlaceTaken>() {
             self.engine.metrics.duplicates.get_or_create(&GroupLabels::of(self.group.name)).inc();
             return Failed::Moved;
@@ -485,7 +505,8 @@ impl Lane {
             self.pace.conflicted();
             return Failed::Contended;
         }
-        if !in_handler {
+        // A service that may wait no longer undoes what it has in hand: that is nobody's failure.
+        if !in_handler || ctx.is_done() {
             return Failed::Database(error);
         }
         let database = error.downcast_ref::<DatabaseError>().is_some_and(|error| {

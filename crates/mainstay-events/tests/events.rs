@@ -1,6 +1,7 @@
 //! What events promise on the embedded broker, once for every database.
 
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking, and its helpers are no `#[test]` functions")]
+#![allow(clippy::print_stdout, reason = "figures for the recipes `volume` and `sqlite-fairness`")]
 
 use std::process::ExitCode;
 

@@ -139,7 +139,8 @@ pub(super) async fn an_event_arrives_with_all_that_was_said_about_it(
     settings: EventsSettings,
 ) -> Result<()> {
     prepare(&scene).await?;
-    let seen: Arc<Mutex<Vec<(Envelope, Option<Trace>)>>> = Arc::default();
+    type Seen = Vec<(Envelope, Option<Trace>)>;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let seeing = seen.clone();
     let probe = Probe::doing(move |ctx, _, envelope| {
         seeing.lock().unwrap().push((envelope.clone(), ctx.trace().cloned()));

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use mainstay_core::{Context, Error, Result};
 use mainstay_events::testing::{Probe, Service, Step, applied, prepare, publish, quick, quiet};
 use mainstay_sql::Db;
 use mainstay_sql::testing::Scene;
 use mainstay_telemetry::Metrics;
+use tokio::time::Instant;
 
 /// Callers that write at the same time, as handlers of requests do.
 const CALLERS: usize = 8;
 
-#[expect(clippy::disallowed_types, reason = "times that are printed, and no assertion")]
 pub(crate) async fn requests_and_consumers_share_the_writer(scene: Scene) -> Result<()> {
     let long = std::env::var("MAINSTAY_LONG_TESTS").is_ok_and(|value| value == "1");
     let (writes, events) = if long { (500, 10_000_i64) } else { (60, 1_000) };
@@ -31,7 +31,7 @@ pub(crate) async fn requests_and_consumers_share_the_writer(scene: Scene) -> Res
         Ok::<_, Error>(())
     };
     backlog().await?;
-    let began = Clock::now();
+    let began = Instant::now();
     let service = Service::start(&scene, quick(), |events| events.consume(Probe::new())).await?;
     quiet(&scene, &service.events).await?;
     let consumers_alone = began.elapsed();
@@ -81,12 +81,11 @@ pub(crate) async fn requests_and_consumers_share_the_writer(scene: Scene) -> Res
 }
 
 /// How long each of the callers' writes took, the shortest first. None may fail: a locked database is nobody's business.
-#[expect(clippy::disallowed_types, reason = "times that are printed, and no assertion")]
 async fn requests(ctx: &Context, db: &Db, writes: usize) -> Result<Vec<Duration>> {
     let callers = (0..CALLERS).map(|caller| async move {
         let mut times = Vec::with_capacity(writes);
         for _ in 0..writes {
-            let began = Clock::now();
+            let began = Instant::now();
             db.transaction(ctx, |tx| async move {
                 let insert = "INSERT INTO written (caller) VALUES ($1)";
                 tx.query(insert).bind(i64::try_from(caller).unwrap()).execute(ctx).await

@@ -1,6 +1,6 @@
 //! Many events: nothing stays behind.
 
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use mainstay_core::Result;
 use mainstay_core::{Context, Error};
@@ -8,6 +8,7 @@ use mainstay_events::testing::{Service, Step, publish, quick, quiet};
 use mainstay_events::{Consumer, EventsSettings};
 use mainstay_sql::Tx;
 use mainstay_sql::testing::Scene;
+use tokio::time::Instant;
 
 /// Counts, and fails now and then, so that the retries have something to hold too.
 struct Count;
@@ -27,7 +28,6 @@ impl Consumer for Count {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "a rate that is printed, and no assertion")]
 pub(crate) async fn many_events_leave_nothing_behind(scene: Scene) -> Result<()> {
     let long = std::env::var("MAINSTAY_LONG_TESTS").is_ok_and(|value| value == "1");
     let (total, keys) = (if long { 100_000_i64 } else { 4_000 }, 512);
@@ -41,7 +41,7 @@ pub(crate) async fn many_events_leave_nothing_behind(scene: Scene) -> Result<()>
 
     let settings = EventsSettings { retention: Duration::ZERO, batch: 32, partitions: 16, ..quick() };
     let service = Service::start(&scene, settings, |events| events.consume(Count)).await?;
-    let began = Clock::now();
+    let began = Instant::now();
     let publishers = (0..4_i64).map(|publisher| {
         let (scene, db) = (&scene, &service.db);
         async move {
