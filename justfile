@@ -64,6 +64,14 @@ cancel-bounds:
 cancel-sweep:
     MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-sql --test cancel -- --skip runs_nothing
 
+# 100,000 events on each database: nothing stays behind. The figures in docs/guarantees.md.
+volume:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-events --test events -- --nocapture --test-threads 1 many_events
+
+# SQLite: requests and consumers at one writer, and a second process beside them. The figures in docs/guarantees.md.
+sqlite-fairness:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-events --test events -- --nocapture share_the_writer
+
 # How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
 build-times:
     .ci/build-times

@@ -329,9 +329,9 @@ impl Lanes {
         for (place, unclean) in gained {
             let (name, part) = place;
             self.lost.retain(|lost| *lost != place);
-            if let Some(group) = self.engine.groups.iter().find(|group| group.name == name) {
+            if let Some((group, pace)) = self.engine.groups.iter().find(|(group, _)| group.name == name) {
                 let stop = self.draining.child_token();
-                let lane = Lane::new(self.engine.clone(), group.clone(), part, unclean);
+                let lane = Lane::new(self.engine.clone(), (group.clone(), pace.clone()), part, unclean);
                 let id = self.tasks.spawn(lane.run(self.ctx.clone(), stop.clone())).id();
                 self.running.insert(id, (place, stop));
             }
@@ -361,8 +361,11 @@ impl Lanes {
         }
     }
 
-    /// Gives back what was ours.
+    /// Gives back what was ours, unless a lane is at work there: it was lost and won again while this one ended.
     async fn release(&mut self, place: Place) {
+        if self.running.values().any(|(running, _)| *running == place) {
+            return;
+        }
         if let Some(index) = self.lost.iter().position(|lost| *lost == place) {
             self.lost.swap_remove(index);
             return;
@@ -382,7 +385,7 @@ impl Lanes {
 
     /// Every partition that this process holds, for any name.
     fn held(&self) -> Vec<Place> {
-        let names = std::iter::once(RELAY).chain(self.engine.groups.iter().map(|group| group.name));
+        let names = std::iter::once(RELAY).chain(self.engine.group_names());
         names.flat_map(|name| self.engine.leases.held(name).into_iter().map(move |part| (name, part))).collect()
     }
 }

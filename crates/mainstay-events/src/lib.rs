@@ -34,7 +34,6 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-//! # if cfg!(not(feature = "doc-sqlite")) { return Ok(()) }
 //! let (ctx, db) = (Context::background(), Db::memory());
 //! db.query("CREATE TABLE counts (orders BIGINT NOT NULL)").execute(&ctx).await?;
 //! let events = Events::new(&db, EventsSettings::default(), "shop", &Metrics::new())?;
@@ -44,6 +43,15 @@
 //! db.transaction(&ctx, |tx| async move { tx.publish(OrderPlaced { id: 7 }) }).await?;
 //! # Ok(()) }
 //! ```
+//!
+//! # Events
+#![doc = include_str!("../docs/events.md")]
+//!
+//! # When an event fails
+#![doc = include_str!("../docs/when-an-event-fails.md")]
+//!
+//! # Where the guarantee ends
+#![doc = include_str!("../docs/where-the-guarantee-ends.md")]
 
 mod clock;
 mod consumer;
@@ -61,6 +69,7 @@ mod log;
 mod metrics;
 mod operate;
 mod outbox;
+mod pace;
 mod publish;
 mod pulse;
 mod retry;

@@ -1,6 +1,7 @@
 //! What events promise on the embedded broker, once for every database.
 
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking, and its helpers are no `#[test]` functions")]
+#![allow(clippy::print_stdout, reason = "figures for the recipes `volume` and `sqlite-fairness`")]
 
 use std::process::ExitCode;
 
@@ -10,12 +11,15 @@ use mainstay_sql::testing::Harness;
 
 #[path = "events/crash.rs"]
 mod crash;
+#[path = "events/fairness.rs"]
+mod fairness;
 #[path = "events/publish.rs"]
 mod publish;
 #[path = "events/volume.rs"]
 mod volume;
 
 use crash::*;
+use fairness::*;
 use publish::*;
 use volume::*;
 
@@ -28,5 +32,5 @@ fn main() -> ExitCode {
         partitions_are_shared_fairly,
         many_events_leave_nothing_behind
     ];
-    harness.run()
+    cases![harness; Sqlite; requests_and_consumers_share_the_writer].run()
 }

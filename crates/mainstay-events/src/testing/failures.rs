@@ -12,7 +12,7 @@ use crate::{EventsSettings, Permanent};
 
 const STOP: Duration = Duration::from_secs(20);
 
-pub async fn a_failed_event_is_tried_again_and_only_its_key_waits(
+pub(super) async fn a_failed_event_is_tried_again_and_only_its_key_waits(
     scene: Scene,
     settings: EventsSettings,
 ) -> Result<()> {
@@ -59,7 +59,7 @@ fn faulty() -> Probe {
     })
 }
 
-pub async fn what_always_fails_becomes_a_dead_letter_with_its_reason(
+pub(super) async fn what_always_fails_becomes_a_dead_letter_with_its_reason(
     scene: Scene,
     settings: EventsSettings,
 ) -> Result<()> {
@@ -96,7 +96,10 @@ pub async fn what_always_fails_becomes_a_dead_letter_with_its_reason(
     Ok(())
 }
 
-pub async fn a_dead_letter_that_is_redriven_is_applied_once(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_dead_letter_that_is_redriven_is_applied_once(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     prepare(&scene).await?;
     let repaired = Arc::new(AtomicBool::new(false));
     let state = repaired.clone();
@@ -127,7 +130,7 @@ pub async fn a_dead_letter_that_is_redriven_is_applied_once(scene: Scene, settin
     Ok(())
 }
 
-pub async fn a_failure_in_a_batch_undoes_only_itself(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_failure_in_a_batch_undoes_only_itself(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let settings = EventsSettings { max_attempts: 2, ..settings };
     let first = Service::start(&scene, settings.clone(), |_| Ok(())).await?;

@@ -27,7 +27,7 @@ impl Consumer for Other {
     }
 }
 
-pub async fn an_event_reaches_every_group_once(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn an_event_reaches_every_group_once(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let service = Service::start(&scene, settings, |events| {
         events.consume(Probe::new())?;
@@ -45,7 +45,7 @@ pub async fn an_event_reaches_every_group_once(scene: Scene, settings: EventsSet
     Ok(())
 }
 
-pub async fn what_is_rolled_back_was_never_published(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn what_is_rolled_back_was_never_published(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
     let (ctx, db) = (&scene.ctx, &service.db);
@@ -114,7 +114,10 @@ impl Consumer for Hear {
     }
 }
 
-pub async fn events_of_a_handler_are_published_with_its_effect(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn events_of_a_handler_are_published_with_its_effect(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     prepare(&scene).await?;
     let service = Service::start(&scene, settings, |events| {
         events.consume(Relay(Arc::default()))?;
@@ -131,9 +134,13 @@ pub async fn events_of_a_handler_are_published_with_its_effect(scene: Scene, set
     Ok(())
 }
 
-pub async fn an_event_arrives_with_all_that_was_said_about_it(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn an_event_arrives_with_all_that_was_said_about_it(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     prepare(&scene).await?;
-    let seen: Arc<Mutex<Vec<(Envelope, Option<Trace>)>>> = Arc::default();
+    type Seen = Vec<(Envelope, Option<Trace>)>;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let seeing = seen.clone();
     let probe = Probe::doing(move |ctx, _, envelope| {
         seeing.lock().unwrap().push((envelope.clone(), ctx.trace().cloned()));
@@ -173,7 +180,7 @@ impl Consumer for Late {
     }
 }
 
-pub async fn a_new_group_begins_where_it_says(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_new_group_begins_where_it_says(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let service = Service::start(&scene, settings.clone(), |events| events.consume(Probe::new())).await?;
     publish(&scene.ctx, &service.db, (0..3).map(|number| Step::new("a", number))).await?;
@@ -193,7 +200,7 @@ pub async fn a_new_group_begins_where_it_says(scene: Scene, settings: EventsSett
     Ok(())
 }
 
-pub async fn a_paused_group_waits(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_paused_group_waits(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let service = Service::start(&scene, settings, |events| {
         events.consume(Probe::new())?;

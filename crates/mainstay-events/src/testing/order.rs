@@ -47,7 +47,10 @@ fn relevant(applied: Vec<(String, i64)>) -> Vec<(String, i64)> {
     applied.into_iter().filter(|(key, _)| KEYS.contains(&key.as_str())).collect()
 }
 
-pub async fn a_key_is_in_order_over_transactions_that_race(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_key_is_in_order_over_transactions_that_race(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     counters(&scene).await?;
     let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
     // Eight at a time, each over all keys three times.
@@ -68,7 +71,10 @@ pub async fn a_key_is_in_order_over_transactions_that_race(scene: Scene, setting
     Ok(())
 }
 
-pub async fn a_key_is_in_order_over_services_that_come_and_go(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_key_is_in_order_over_services_that_come_and_go(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     counters(&scene).await?;
     let start = || Service::start(&scene, settings.clone(), |events| events.consume(Probe::new()));
     let publisher = start().await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{Component, Context, Result};
+use mainstay_core::{BoxFuture, Component, Context, Result};
 use mainstay_sql::testing::Scene;
 use mainstay_sql::{Db, Tx, sql};
 use mainstay_telemetry::Metrics;
@@ -33,11 +33,11 @@ impl Step {
     }
 }
 
+type Work = dyn Fn(&Context, &Step, &Envelope) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
 /// A consumer that does what a case tells it, and then writes the step down, in the order in which steps come.
 #[derive(Clone)]
-pub struct Probe(
-    Arc<dyn Fn(&Context, &Step, &Envelope) -> mainstay_core::BoxFuture<'static, Result<()>> + Send + Sync>,
-);
+pub struct Probe(Arc<Work>);
 
 impl Probe {
     /// Writes down what it is given.

@@ -12,7 +12,10 @@ use crate::EventsSettings;
 
 const STOP: Duration = Duration::from_secs(20);
 
-pub async fn a_killed_service_loses_nothing_and_doubles_nothing(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_killed_service_loses_nothing_and_doubles_nothing(
+    scene: Scene,
+    settings: EventsSettings,
+) -> Result<()> {
     prepare(&scene).await?;
     let publisher = Service::start(&scene, settings.clone(), |_| Ok(())).await?;
     for round in 0..4_i64 {
@@ -48,7 +51,7 @@ fn gated() -> (Probe, Arc<Notify>, Arc<Notify>) {
     (probe, entered, open)
 }
 
-pub async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(
+pub(super) async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(
     scene: Scene,
     settings: EventsSettings,
 ) -> Result<()> {
@@ -70,7 +73,7 @@ pub async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(
     Ok(())
 }
 
-pub async fn a_stop_that_may_not_wait_names_what_it_cut(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_stop_that_may_not_wait_names_what_it_cut(scene: Scene, settings: EventsSettings) -> Result<()> {
     prepare(&scene).await?;
     let (probe, entered, _never) = gated();
     let first = Service::start(&scene, settings.clone(), |events| events.consume(probe)).await?;
