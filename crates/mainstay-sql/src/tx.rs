@@ -46,7 +46,7 @@ pub struct TxOptions {
 impl TxOptions {
     /// The database's own isolation level, for reading and writing.
     pub const fn new() -> Self {
-        Self { begin: Begin { isolation: None, read_only: false } }
+        Self { begin: Begin { isolation: None, read_only: false, background: false } }
     }
 
     /// Sets the isolation level. SQLite is serializable whatever is asked for.
@@ -58,6 +58,14 @@ impl TxOptions {
     /// Lets the database refuse writes. On SQLite such a transaction doesn't wait for writers.
     pub const fn read_only(mut self) -> Self {
         self.begin.read_only = true;
+        self
+    }
+
+    /// Takes turns with other transactions of its kind: on SQLite, where all writers wait for one thread, it and the
+    /// others are served alternately, so that a backlog of background work delays a request by one transaction at most,
+    /// and requests delay the background by no more. Elsewhere, and on a nested transaction, it changes nothing.
+    pub const fn background(mut self) -> Self {
+        self.begin.background = true;
         self
     }
 }
