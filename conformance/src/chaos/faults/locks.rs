@@ -159,21 +159,29 @@ async fn hold(cell: &mut Cell) -> Result<()> {
 
 fn storm_plan(dialect: Dialect, form: Form) -> Plan {
     // To be counted, conflicts have to be told of.
-    let plan = Plan { no_refusals: true, keys: 10, ..Plan::new(form) };
+    let plan = Plan { no_refusals: true, keys: 5, ..Plan::new(form) };
     let plan = plan.with("RIG_LOG__FILTER", "info,mainstay::sql=debug");
     match dialect {
         Dialect::Sqlite => Plan { workers: 4, producers: 4, rate: form.rate / 4, ..plan },
-        Dialect::Postgres => plan.with("RIG_PART__SERIALIZABLE", true).with("RIG_PART__TASKS", 6),
-        Dialect::Mysql => plan.with("RIG_PART__SHUFFLE", true).with("RIG_PART__TASKS", 6),
+        Dialect::Postgres => plan.with("RIG_PART__SERIALIZABLE", true),
+        Dialect::Mysql => plan.with("RIG_PART__SHUFFLE", true),
     }
 }
 
 async fn storm(cell: &mut Cell) -> Result<()> {
-    cell.until_sent().await;
-    cell.injected = match cell.store.dialect {
-        Dialect::Sqlite => u64::try_from(cell.fleet.everyone().len()).unwrap_or(0),
-        _ => count(cell, "runs again after a conflict"),
-    };
+    if cell.store.dialect == Dialect::Sqlite {
+        cell.injected = u64::try_from(cell.fleet.everyone().len()).unwrap_or(0);
+        cell.until_sent().await;
+        return Ok(());
+    }
+    let times = cell.form.of(5, 200);
+    cell.until("conflicts", move |cell| {
+        Box::pin(async move {
+            cell.injected = count(cell, "runs again after a conflict");
+            !cell.goes_on(times).await
+        })
+    })
+    .await;
     Ok(())
 }
 
