@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         a_failed_statement_that_was_ignored_is_never_committed_silently,
         conflicting_writers_all_succeed_in_the_end,
         statements_awaited_together_take_turns,
+        what_comes_after_a_commit_is_called_once_and_never_without_it,
         // Cancellation.
         a_deadline_stops_a_statement_and_frees_its_connection,
         a_dropped_statement_frees_its_connection,
