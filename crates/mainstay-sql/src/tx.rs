@@ -14,6 +14,7 @@ use crate::fault::{CommitUnknown, DatabaseError, DatabaseErrorKind};
 mod hook;
 mod scope;
 
+use hook::{After, Ending};
 pub use hook::{CommitHook, Committed, Deferred};
 pub(crate) use scope::Handle;
 use scope::{Open, SavepointGuard};
@@ -79,6 +80,19 @@ impl Tx {
     /// one is open.
     pub fn defer(&self, item: Deferred) -> Result<()> {
         self.0.handle().defer(item)
+    }
+
+    /// Has `run` called once the transaction is committed, also when nobody waits for that any more: to wake who waits for
+    /// what was written, or to forget what was remembered of it. When the transaction, or the savepoint that this handle
+    /// belongs to, is rolled back, `run` is dropped.
+    ///
+    /// It must not block. It is also called when the outcome of the COMMIT is unknown, and not at all when the process ends
+    /// in between, so it may do only what is harmless without the commit and what can be missed; an event is neither.
+    ///
+    /// # Errors
+    /// As [`Tx::defer`].
+    pub fn after_commit(&self, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.defer(Box::new(After(Box::new(run))))
     }
 
     /// The context that the transaction was opened with.
@@ -201,18 +215,28 @@ where
     }
 }
 
-/// Hands what was deferred to the database's hook, and returns the hook if there was anything.
+/// Hands what was deferred to the database's hook, and returns what is to be told of the commit, if anything is.
 async fn before_commit(database: &Arc<Database>, ctx: &Context, open: &Open) -> Result<Option<Arc<dyn CommitHook>>> {
-    let items = open.take_deferred();
-    if items.is_empty() {
-        return Ok(None);
+    let (mut items, mut after) = (Vec::new(), Vec::new());
+    for item in open.take_deferred() {
+        match item.downcast::<After>() {
+            Ok(item) => after.push(*item),
+            Err(item) => items.push(item),
+        }
     }
-    let hook = database.commit_hook().ok_or_else(|| {
-        Error::internal("something was deferred to the end of a transaction of a database without a commit hook")
-    })?;
-    let tx = Tx(Db::in_transaction(open.handle()));
-    hook.before_commit(ctx, &tx, items).await?;
-    Ok(Some(hook))
+    let mut hook = None;
+    if !items.is_empty() {
+        let found = database.commit_hook().ok_or_else(|| {
+            Error::internal("something was deferred to the end of a transaction of a database without a commit hook")
+        })?;
+        let tx = Tx(Db::in_transaction(open.handle()));
+        found.before_commit(ctx, &tx, items).await?;
+        hook = Some(found);
+    }
+    if after.is_empty() {
+        return Ok(hook);
+    }
+    Ok(Some(Arc::new(Ending::new(hook, after))))
 }
 
 /// Commits in a task of its own, so that a commit that was sent is finished whoever still waits for it.

@@ -96,6 +96,7 @@ fn main() -> ExitCode {
         a_caller_who_leaves_during_the_commit_leaves_the_hook_told,
         a_database_has_one_hook,
         without_a_hook_nothing_can_be_deferred,
+        what_comes_after_a_commit_is_called_once_and_never_without_it,
         // Cancellation.
         a_deadline_stops_a_statement_and_frees_its_connection,
         a_dropped_statement_frees_its_connection,
