@@ -82,8 +82,7 @@ impl Cell {
         let db = store.connect().await?;
         ledger::seed_keys(&db, &Context::background(), (0..plan.keys).map(|key| format!("key-{key}"))).await?;
         let random = Random::named(form.seed, name);
-        let mut cell =
-            Self { form, plan, random, store, db, fleet, proxy, injected: 0, failures: Vec::new(), began };
+        let mut cell = Self { form, plan, random, store, db, fleet, proxy, injected: 0, failures: Vec::new(), began };
         cell.populate().await;
         Ok(cell)
     }
@@ -150,7 +149,8 @@ impl Cell {
             if Instant::now() > end {
                 let depths = self.depths().await;
                 let (sent, applied) = (self.sent().await, self.applied().await);
-                self.failures.push(format!("{what}: not within {patience:?} ({sent} sent, {applied} applied, {depths:?})"));
+                self.failures
+                    .push(format!("{what}: not within {patience:?} ({sent} sent, {applied} applied, {depths:?})"));
                 return false;
             }
             if self.plan.revive {

@@ -80,11 +80,15 @@ fn applications(history: &History, rules: &Rules, verdict: &mut Verdict) {
         *applied.entry((&row.group, row.event_id)).or_default() += 1;
         if !committed.contains(&row.event_id) {
             let why = if history.undone.contains(&row.event_id) { "undone by its producer" } else { "never committed" };
-            verdict.phantoms.push(format!("{} of {} was {why}, and applied as {}", row.event_id, row.key, row.position));
+            verdict
+                .phantoms
+                .push(format!("{} of {} was {why}, and applied as {}", row.event_id, row.key, row.position));
         }
     }
     for sent in history.sent.iter().filter(|sent| history.undone.contains(&sent.event_id)) {
-        verdict.phantoms.push(format!("{} of {} was committed, and its producer was told that not", sent.event_id, sent.key));
+        verdict
+            .phantoms
+            .push(format!("{} of {} was committed, and its producer was told that not", sent.event_id, sent.key));
     }
     let places = |rows: &[super::history::Parked]| {
         let mut places: HashMap<(String, Uuid), (u64, i64)> = HashMap::new();
@@ -109,7 +113,9 @@ fn applications(history: &History, rules: &Rules, verdict: &mut Verdict) {
                 verdict.lost.push(name.clone());
             }
             if applied.min(1) + waiting + given_up > 1 {
-                verdict.misplaced.push(format!("{name}: {applied} applied, {waiting} retries, {given_up} dead letters"));
+                verdict
+                    .misplaced
+                    .push(format!("{name}: {applied} applied, {waiting} retries, {given_up} dead letters"));
             }
             if given_up > 0 && (sent.temper == Temper::Tame || rules.mended) {
                 verdict.misplaced.push(format!("{name}: given up without a reason"));

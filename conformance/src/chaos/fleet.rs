@@ -202,7 +202,12 @@ impl Fleet {
 
     /// Everything that was written with `text` in it.
     pub fn lines(&self, text: &str) -> Vec<String> {
-        self.logs().iter().flat_map(|(_, log)| log.lines()).filter(|line| line.contains(text)).map(str::to_owned).collect()
+        self.logs()
+            .iter()
+            .flat_map(|(_, log)| log.lines())
+            .filter(|line| line.contains(text))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The events named in the lines with `text` in them.
@@ -233,7 +238,10 @@ impl Fleet {
         self.started += 1;
         let name = format!("{}-{}", role.name(), self.started);
         let mut command = self.command();
-        command.env("RIG_PART__ROLE", role.name()).env("RIG_PART__NAME", &name).env("RIG_PART__INCARNATION", self.started.to_string());
+        command
+            .env("RIG_PART__ROLE", role.name())
+            .env("RIG_PART__NAME", &name)
+            .env("RIG_PART__INCARNATION", self.started.to_string());
         command.envs(own.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(command.env("RIG_PART__TETHERED", "true").stdin(Stdio::piped()));
         let tether = process.stdin();

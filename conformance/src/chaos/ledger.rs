@@ -83,8 +83,7 @@ pub async fn seed_keys(db: &Db, ctx: &Context, keys: impl IntoIterator<Item = St
 /// Those of a statement, and a payload that isn't ours.
 pub async fn history(db: &Db, ctx: &Context) -> Result<History> {
     type SentRow = (Uuid, String, String, i64, i64);
-    let sent: Vec<SentRow> =
-        db.read("SELECT event_id, event_type, event_key, kseq, temper FROM sent").all(ctx).await?;
+    let sent: Vec<SentRow> = db.read("SELECT event_id, event_type, event_key, kseq, temper FROM sent").all(ctx).await?;
     type AppliedRow = (i64, String, Uuid, String, i64, String);
     let applied = "SELECT id, grp, event_id, event_key, kseq, worker FROM applied ORDER BY id";
     let applied: Vec<AppliedRow> = db.read(applied).all(ctx).await?;
@@ -108,8 +107,13 @@ pub async fn history(db: &Db, ctx: &Context) -> Result<History> {
             .collect(),
         applied: applied
             .into_iter()
-            .map(|(position, group, event_id, key, kseq, worker)| {
-                Applied { position, group, event_id, key, kseq, worker }
+            .map(|(position, group, event_id, key, kseq, worker)| Applied {
+                position,
+                group,
+                event_id,
+                key,
+                kseq,
+                worker,
             })
             .collect(),
         retries: retries.into_iter().map(parked).collect::<Result<_>>()?,

@@ -53,6 +53,12 @@
 //! # Where the guarantee ends
 #![doc = include_str!("../docs/where-the-guarantee-ends.md")]
 
+/// What the code that `#[derive(Event)]` makes needs of others.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+}
 mod clock;
 mod consumer;
 mod dead;

@@ -6,6 +6,7 @@ pub use axum::response::sse::Event;
 use axum::response::sse::KeepAlive;
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
+use http::StatusCode;
 use mainstay_core::Context;
 
 use crate::Draining;
@@ -16,6 +17,9 @@ use crate::Draining;
 /// drain: clients reconnect and find another replica. A comment every 15 s keeps proxies from closing it. Route it with
 /// [`without_deadline`](crate::routing::MethodRoutes::without_deadline), or it ends after the server's
 /// `request_timeout`.
+///
+/// A browser's `EventSource` comes back with `Last-Event-ID` whenever a stream has ended. Where there will never be more
+/// for it, answer [`Sse::ended`].
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -50,10 +54,26 @@ impl Sse {
         let events = events.take_until(Box::pin(end));
         Self(axum::response::sse::Sse::new(events).keep_alive(KeepAlive::default()).into_response())
     }
+
+    /// 204: the client has seen all that there will ever be. It is the one answer after which an `EventSource` doesn't
+    /// come back.
+    pub fn ended() -> Self {
+        Self(StatusCode::NO_CONTENT.into_response())
+    }
 }
 
 impl IntoResponse for Sse {
     fn into_response(self) -> Response {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_source_is_told_not_to_come_back() {
+        assert_eq!(Sse::ended().into_response().status(), StatusCode::NO_CONTENT);
     }
 }

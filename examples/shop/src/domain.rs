@@ -95,6 +95,20 @@ pub enum OrderStatus {
     Cancelled,
 }
 
+/// One step of an order's way.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
+pub struct Change {
+    /// Rises with each change of an order: 1 is that it was placed.
+    pub number: i64,
+    /// Where the order stands from then on.
+    pub status: OrderStatus,
+    /// Why it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it changed.
+    pub at: Timestamp,
+}
+
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Page<T> {
@@ -113,6 +127,11 @@ impl OrderStatus {
             OrderStatus::Rejected => "rejected",
             OrderStatus::Cancelled => "cancelled",
         }
+    }
+
+    /// Whether an order that stands here stays here.
+    pub fn is_final(self) -> bool {
+        matches!(self, OrderStatus::Rejected | OrderStatus::Cancelled)
     }
 
     /// The status that is written `word`.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use mainstay::http::axum::http::HeaderMap;
+use mainstay::http::sse::{self, Sse};
 use mainstay::prelude::*;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::domain::{NewOrder, Order, OrderStatus, Page, Product, PutProduct};
+use crate::domain::{Change, NewOrder, Order, OrderStatus, Page, Product, PutProduct};
 use crate::repository::{SqlOrders, SqlProducts};
 use crate::service::{Catalogue, OrderFilter, OrderService, Put};
 
@@ -30,6 +32,7 @@ pub fn routes(catalogue: Catalogue<SqlProducts>, orders: OrderService<SqlOrders,
         )
         .route("/v1/orders/{id}", get(show_order).summary("Show an order"))
         .route("/v1/orders/{id}/cancel", post(cancel).summary("Cancel an order"))
+        .route("/v1/orders/{id}/events", get(watch).without_deadline().summary("Watch an order, as server-sent events"))
         .with_state(Arc::new(orders));
     products.merge(orders)
 }
@@ -120,4 +123,21 @@ async fn list_orders(
 
 async fn cancel(ctx: Context, State(orders): State<Orders>, Path(id): Path<Uuid>) -> Result<Json<Order>> {
     orders.cancel(&ctx, id).await.map(Json)
+}
+
+/// Each change of the order's status; the id of each is its number, from which a client that was cut off goes on.
+async fn watch(ctx: Context, State(orders): State<Orders>, headers: HeaderMap, Path(id): Path<Uuid>) -> Result<Sse> {
+    let changes = orders.watch(&ctx, id, last_event_id(&headers)?).await?;
+    Ok(changes.map_or_else(Sse::ended, |changes| Sse::new(&ctx, changes.map(|change| change.and_then(as_event)))))
+}
+
+fn as_event(change: Change) -> Result<sse::Event> {
+    sse::Event::default().id(change.number.to_string()).json_data(&change).map_err(Error::from_any)
+}
+
+/// The number of the last change that the client has seen; 0 if it has seen none.
+fn last_event_id(headers: &HeaderMap) -> Result<i64> {
+    let Some(id) = headers.get("last-event-id") else { return Ok(0) };
+    let number = id.to_str().ok().and_then(|id| id.parse().ok());
+    number.ok_or_else(|| Error::invalid_argument("Last-Event-ID: expected the id of an event of this stream"))
 }

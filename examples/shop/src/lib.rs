@@ -1,10 +1,11 @@
-//! The shop: takes orders over HTTP and keeps them in SQL.
+//! The shop: takes orders over HTTP, keeps them in SQL, and reserves their stock by its own events.
 //!
 //! Read it in this order: [`http`] (thin handlers) → [`service`] (rules and transactions) → [`repository`] (the seam
-//! to SQL). [`domain`] says what an order and a product are.
+//! to SQL); then [`events`] (what happens to orders, and who reacts). [`domain`] says what an order and a product are.
 
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod http;
 pub mod repository;
 pub mod service;
@@ -12,8 +13,9 @@ pub mod service;
 use mainstay::prelude::*;
 
 use crate::config::Settings;
+use crate::events::{ReserveStock, ReturnStock};
 use crate::repository::{SqlOrders, SqlProducts};
-use crate::service::{Catalogue, OrderService};
+use crate::service::{Catalogue, OrderService, Stock, Watchers};
 
 /// Declares what the shop is made of. Nothing connects until `serve` starts it.
 ///
@@ -21,10 +23,14 @@ use crate::service::{Catalogue, OrderService};
 /// A configuration that can't work, such as a database URL of an unknown kind.
 pub fn build(app: &mut App<Settings>) -> Result<()> {
     let db = app.database(migrations!("migrations"))?;
-    let paging = app.settings().paging;
+    let events = app.events(&db)?;
+    let (paging, watchers) = (app.settings().paging, Watchers::new());
     let catalogue = Catalogue::new(SqlProducts, db.clone(), paging);
-    let orders = OrderService::new(SqlOrders, SqlProducts, db, paging);
+    let orders = OrderService::new(SqlOrders, SqlProducts, db, watchers.clone(), paging);
+    let stock = Stock::new(SqlOrders, SqlProducts, watchers);
 
     app.http(http::routes(catalogue, orders));
+    app.consume(&events, ReserveStock(stock.clone()))?;
+    app.consume(&events, ReturnStock(stock))?;
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use mainstay::prelude::*;
 
-use crate::domain::{Line, Order, OrderStatus, Product};
+use crate::domain::{Change, Line, Order, OrderStatus, Product};
 
 mod sql;
 pub mod statements;
@@ -55,9 +55,15 @@ pub trait Products: Send + Sync + 'static {
     /// The prices of those of `lines` that exist.
     fn prices(&self, ctx: &Context, db: &Db, lines: &[Line])
     -> impl Future<Output = Result<Vec<(String, i64)>>> + Send;
+
+    /// Takes `quantity` of the product's stock if there is as much; says whether there was.
+    fn take(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Puts `quantity` back.
+    fn put_back(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Where orders are kept.
+/// Where orders are kept, and every change of where they stand.
 #[cfg_attr(test, mockall::automock)]
 pub trait Orders: Send + Sync + 'static {
     /// Adds an order with its lines.
@@ -76,6 +82,19 @@ pub trait Orders: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Order>>> + Send;
 
+    /// Moves the order to confirmed if it is pending, and notes that it holds its stock; says whether it did.
+    fn confirm(&self, ctx: &Context, db: &Db, id: Uuid) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Moves the order to rejected if it is pending; says whether it did.
+    fn reject(&self, ctx: &Context, db: &Db, id: Uuid, reason: &str) -> impl Future<Output = Result<bool>> + Send;
+
     /// Moves the order to cancelled if it is pending or confirmed; says whether it did.
     fn cancel(&self, ctx: &Context, db: &Db, id: Uuid) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Notes that the order holds its stock no more, if it is cancelled and did; says whether that was so.
+    fn release(&self, ctx: &Context, db: &Db, id: Uuid) -> impl Future<Output = Result<bool>> + Send;
+
+    /// The changes of the order after the one numbered `after`, in order.
+    fn changes(&self, ctx: &Context, db: &Db, id: Uuid, after: i64)
+    -> impl Future<Output = Result<Vec<Change>>> + Send;
 }

@@ -2,10 +2,14 @@
 
 mod catalogue;
 mod orders;
+mod stock;
+mod watchers;
 
 pub use crate::repository::OrderFilter;
 pub use catalogue::{Catalogue, Put};
 pub use orders::OrderService;
+pub use stock::Stock;
+pub use watchers::{Watcher, Watchers};
 
 use mainstay::prelude::*;
 
@@ -24,3 +28,6 @@ fn page_limit(paging: Paging, limit: Option<u32>) -> Result<u32> {
 fn refused(path: impl Into<String>, message: impl Into<String>) -> Error {
     Error::invalid_argument("the request has invalid fields").with_detail(FieldViolation::new(path, message))
 }
+
+#[cfg(test)]
+mod scene;

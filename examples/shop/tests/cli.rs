@@ -219,9 +219,10 @@ fn migrations_go_up_and_down_by_hand_and_never_by_themselves() {
     scene.run(&["migrate", "status"], &[]).says(&["0001_create_shop", "pending"]);
     scene.run(&["migrate", "up", "--dry-run"], &[]).says(&["CREATE TABLE products"]);
     scene.run(&["migrate", "status"], &[]).says(&["pending"]);
-    scene.run(&["migrate", "up"], &[]).says(&["applied", "0001_create_shop"]);
+    scene.run(&["migrate", "up"], &[]).says(&["applied", "0001_create_shop", "0002_order_changes"]);
     scene.run(&["migrate", "up"], &[]).says(&["nothing to apply"]);
     scene.run(&["migrate", "status"], &[]).says(&["applied"]);
+    scene.run(&["migrate", "down"], &[]).says(&["reverted", "0002_order_changes"]);
     scene.run(&["migrate", "down"], &[]).says(&["reverted", "0001_create_shop"]);
     scene.run(&["migrate", "new", "add_customer_email"], &[]).says(&["migrations/", "add_customer_email.up.sql"]);
 }

@@ -8,7 +8,7 @@ use mainstay::sql::{Dialect, Query, Statement, Value};
 use mainstay_testing::{Harness, Scene};
 use shop::domain::{Line, OrderStatus};
 use shop::repository::OrderFilter;
-use shop::repository::statements::{FIND_ORDER, FIND_PRODUCT, list_orders, list_products, prices};
+use shop::repository::statements::{CHANGES, FIND_ORDER, FIND_PRODUCT, list_orders, list_products, prices};
 
 fn main() -> ExitCode {
     mainstay::sql::cases![Harness::new(); Sqlite, Postgres, Mysql; every_query_uses_its_index].run()
@@ -22,16 +22,17 @@ async fn every_query_uses_its_index(Scene { db, ctx, .. }: Scene) -> Result<()> 
     let lines: Vec<_> = ["p1", "p2"].map(|sku| Line { sku: sku.to_owned(), quantity: 1 }).into();
 
     // What the plan has to name; a primary key is called otherwise by each database.
-    let (products, orders) = match db.dialect() {
-        Dialect::Mysql => ("PRIMARY", "PRIMARY"),
-        Dialect::Postgres => ("products_pkey", "orders_pkey"),
-        Dialect::Sqlite => ("PRIMARY KEY", "PRIMARY KEY"),
+    let (products, orders, changes) = match db.dialect() {
+        Dialect::Mysql => ("PRIMARY", "PRIMARY", "PRIMARY"),
+        Dialect::Postgres => ("products_pkey", "orders_pkey", "order_changes_pkey"),
+        Dialect::Sqlite => ("PRIMARY KEY", "PRIMARY KEY", "PRIMARY KEY"),
     };
     let checks: Vec<(&str, Query, &str)> = vec![
         ("a product", with(&db, FIND_PRODUCT).bind("p1"), products),
         ("products after a key", with(&db, list_products(Some("p1".to_owned()), 10)), products),
         ("prices", with(&db, prices(&lines)), products),
         ("an order", with(&db, FIND_ORDER).bind(id), orders),
+        ("an order's changes", with(&db, CHANGES).bind(id).bind(1), changes),
         ("all orders", with(&db, list_orders(&filter(None, None), Some(id), 10)), orders),
         ("a customer's orders", with(&db, list_orders(&filter(Some("c1"), None), Some(id), 10)), "orders_customer"),
         ("pending orders", with(&db, list_orders(&filter(None, pending), Some(id), 10)), "orders_status"),
@@ -44,7 +45,7 @@ async fn every_query_uses_its_index(Scene { db, ctx, .. }: Scene) -> Result<()> 
     for (name, query, index) in checks {
         let plan = query.explain(&ctx).await?;
         assert!(plan.contains(index), "{name}: no {index} in\n{plan}");
-        let scans = ["Seq Scan", "SCAN products", "SCAN orders", "SCAN order_lines", " ALL NULL"];
+        let scans = ["Seq Scan", "SCAN products", "SCAN orders", "SCAN order_lines", "SCAN order_changes", " ALL NULL"];
         // The rows that are already cut to a page may be scanned; tables may not.
         let scanned =
             scans.iter().find(|scan| plan.lines().any(|line| line.contains(*scan) && !line.contains("<derived")));
@@ -69,14 +70,19 @@ async fn fill(db: &Db, ctx: &Context) -> Result<Uuid> {
     insert(db, ctx, "INSERT INTO orders (id, customer, status, total_cents, created_at)", orders).await?;
     let lines = ids.iter().flat_map(|id| [values![*id, 1, "p1", 1, 450], values![*id, 2, "p2", 1, 450]]).collect();
     insert(db, ctx, "INSERT INTO order_lines (order_id, line, sku, quantity, price_cents)", lines).await?;
-    for table in ["products", "orders", "order_lines"] {
+    let change = |(n, id): (usize, &Uuid)| values![*id, 1, status(n), Timestamp::now()];
+    let changes = ids.iter().enumerate().map(change).collect();
+    insert(db, ctx, "INSERT INTO order_changes (order_id, number, status, changed_at)", changes).await?;
+    for table in ["products", "orders", "order_lines", "order_changes"] {
         let analyze = match (db.dialect(), table) {
             (Dialect::Mysql, "products") => "ANALYZE TABLE products",
             (Dialect::Mysql, "orders") => "ANALYZE TABLE orders",
-            (Dialect::Mysql, _) => "ANALYZE TABLE order_lines",
+            (Dialect::Mysql, "order_lines") => "ANALYZE TABLE order_lines",
+            (Dialect::Mysql, _) => "ANALYZE TABLE order_changes",
             (_, "products") => "ANALYZE products",
             (_, "orders") => "ANALYZE orders",
-            (_, _) => "ANALYZE order_lines",
+            (_, "order_lines") => "ANALYZE order_lines",
+            (_, _) => "ANALYZE order_changes",
         };
         db.query(analyze).execute(ctx).await?;
     }

@@ -74,8 +74,7 @@ async fn pair(ctx: &Context, db: &Db, key: &str, early_publish: bool) -> Result<
     let temper = Temper::Tame.code();
     db.transaction(ctx, |outer| async move {
         outer.query("INSERT INTO scratch (n) VALUES (1)").execute(ctx).await?;
-        let now: i64 =
-            outer.query("SELECT kseq FROM key_counters WHERE event_key = $1").bind(key).one(ctx).await?;
+        let now: i64 = outer.query("SELECT kseq FROM key_counters WHERE event_key = $1").bind(key).one(ctx).await?;
         let late = Step { key: key.to_owned(), kseq: now + 2, event_id: Uuid::new_v4(), temper };
         if early_publish {
             late.clone().send(ctx, &outer).await?;

@@ -26,7 +26,10 @@ pub(super) const SERVER_RESTARTED: Fault = Fault {
     number: "5a",
     name: "server_restarted",
     title: "database server restarted, in order and by a crash",
-    on: |dialect| match (on_servers(dialect, "it has no server; 1 kills the processes that embed it"), server::installed(dialect)) {
+    on: |dialect| match (
+        on_servers(dialect, "it has no server; 1 kills the processes that embed it"),
+        server::installed(dialect),
+    ) {
         (On::Yes, Err(missing)) => On::Missing(missing),
         (on, _) => on,
     },

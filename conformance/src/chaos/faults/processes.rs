@@ -57,4 +57,3 @@ async fn stop(cell: &mut Cell) -> Result<()> {
     }
     Ok(())
 }
-

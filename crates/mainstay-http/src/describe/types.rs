@@ -118,6 +118,7 @@ impl Describe for () {
 impl Describe for Sse {
     fn response(operation: &mut Operation) {
         operation.answers_any(200, "text/event-stream");
+        operation.answers_empty(204);
     }
 }
 

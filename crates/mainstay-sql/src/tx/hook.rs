@@ -1,6 +1,8 @@
-//! [`CommitHook`]: what another crate does at the end of a transaction, as a part of it.
+//! [`CommitHook`]: what another crate does at the end of a transaction, as a part of it; and what is done right after.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_core::{BoxFuture, Context, Result};
 
@@ -31,4 +33,41 @@ pub enum Committed {
     Yes,
     /// The answer never came; see [`CommitUnknown`](crate::CommitUnknown).
     Unknown,
+}
+
+/// What [`Tx::after_commit`] keeps among the deferred items, so that it stands and falls with its savepoint as they do.
+pub(super) struct After(pub(super) Box<dyn FnOnce() + Send>);
+
+/// What comes after the COMMIT of one transaction: its own doings, then the database's hook if that has items here.
+pub(super) struct Ending {
+    hook: Option<Arc<dyn CommitHook>>,
+    after: Mutex<Vec<After>>,
+}
+
+impl Ending {
+    pub(super) fn new(hook: Option<Arc<dyn CommitHook>>, after: Vec<After>) -> Self {
+        Self { hook, after: Mutex::new(after) }
+    }
+}
+
+impl CommitHook for Ending {
+    fn before_commit<'a>(&'a self, ctx: &'a Context, tx: &'a Tx, items: Vec<Deferred>) -> BoxFuture<'a, Result<()>> {
+        match &self.hook {
+            Some(hook) => hook.before_commit(ctx, tx, items),
+            None => Box::pin(async { Ok(()) }),
+        }
+    }
+
+    fn after_commit(&self, committed: Committed) {
+        let after = std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
+        for After(run) in after {
+            // What is committed is so, whatever comes after it makes of that.
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                tracing::error!(target: "mainstay::sql", ?committed, "what was to be done after a COMMIT panicked");
+            }
+        }
+        if let Some(hook) = &self.hook {
+            hook.after_commit(committed);
+        }
+    }
 }

@@ -373,3 +373,46 @@ pub(crate) async fn a_deadlock_is_aborted_and_tried_again(Scene { db, ctx, .. }:
     }
     Ok(())
 }
+
+pub(crate) async fn what_comes_after_a_commit_is_called_once_and_never_without_it(
+    Scene { db, ctx, .. }: Scene,
+) -> Result<()> {
+    db.query(TABLE).execute(&ctx).await?;
+    let (db, ctx) = (&db, &ctx);
+    let [kept, undone, nested, panicked] = &[(); 4].map(|()| Arc::new(AtomicU32::new(0)));
+    let called = |counter: &Arc<AtomicU32>| counter.load(Ordering::SeqCst);
+    let count = |counter: &Arc<AtomicU32>| {
+        let counter = counter.clone();
+        move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    db.transaction(ctx, |tx| async move {
+        tx.after_commit(count(panicked))?;
+        tx.after_commit(|| std::panic::resume_unwind(Box::new("as a panic does, without its noise")))?;
+        tx.after_commit(count(kept))?;
+        tx.transaction(ctx, |tx| async move { tx.after_commit(count(nested)) }).await?;
+        let failed: Result<()> = tx
+            .transaction(ctx, |tx| async move {
+                tx.after_commit(count(undone))?;
+                Err(Error::failed_precondition("changed my mind"))
+            })
+            .await;
+        assert!(failed.is_err());
+        insert(&tx, ctx, 1).await?;
+        assert_eq!(called(kept), 0, "before the commit");
+        Ok(())
+    })
+    .await?;
+    assert_eq!((called(panicked), called(kept), called(nested), called(undone)), (1, 1, 1, 0));
+
+    let failed: Result<()> = db
+        .transaction(ctx, |tx| async move {
+            tx.after_commit(count(undone))?;
+            insert(&tx, ctx, 1).await // it is there
+        })
+        .await;
+    assert!(failed.is_err());
+    assert_eq!(called(undone), 0);
+    Ok(())
+}

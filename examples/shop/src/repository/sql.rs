@@ -1,10 +1,11 @@
 //! The repositories in SQL: the same text on SQLite, PostgreSQL and MySQL wherever they agree.
 
 use mainstay::prelude::*;
+use mainstay::sql::{Query, truncate_to_micros};
 
-use super::statements::{self, FIND_ORDER, FIND_PRODUCT};
+use super::statements::{self, CHANGES, FIND_ORDER, FIND_PRODUCT};
 use super::{OrderFilter, OrderRecord, Orders, Products};
-use crate::domain::{Line, Order, OrderStatus, Product};
+use crate::domain::{Change, Line, Order, OrderStatus, Product};
 
 /// Products in SQL.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,17 @@ impl Products for SqlProducts {
     async fn prices(&self, ctx: &Context, db: &Db, lines: &[Line]) -> Result<Vec<(String, i64)>> {
         db.query(statements::prices(lines)).all(ctx).await
     }
+
+    async fn take(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> Result<bool> {
+        let take = "UPDATE products SET stock = stock - $2 WHERE sku = $1 AND stock >= $2";
+        let taken = db.query(take).bind(sku).bind(quantity).execute(ctx).await?;
+        Ok(taken == 1)
+    }
+
+    async fn put_back(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> Result<()> {
+        let put_back = "UPDATE products SET stock = stock + $2 WHERE sku = $1";
+        db.query(put_back).bind(sku).bind(quantity).execute(ctx).await.map(drop)
+    }
 }
 
 impl Orders for SqlOrders {
@@ -70,14 +82,18 @@ impl Orders for SqlOrders {
         .bind(order.created_at)
         .execute(ctx)
         .await?;
-        let lines = order.lines.iter().zip(&record.prices).zip(1_i64..);
+        let mut lines: Vec<_> = order.lines.iter().zip(&record.prices).zip(1_i64..).collect();
+        // A line locks its product on MySQL, by its foreign key: in the order in which reservations do.
+        lines.sort_by(|((one, _), _), ((other, _), _)| one.sku.cmp(&other.sku));
         db.query("INSERT INTO order_lines (order_id, line, sku, quantity, price_cents) VALUES ($1, $2, $3, $4, $5)")
             .batch(
                 ctx,
-                lines.map(|((line, price), number)| values![order.id, number, &line.sku, line.quantity, *price]),
+                lines
+                    .into_iter()
+                    .map(|((line, price), number)| values![order.id, number, &line.sku, line.quantity, *price]),
             )
             .await?;
-        Ok(())
+        note(ctx, db, order.id, order.created_at).await
     }
 
     async fn find(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<Option<Order>> {
@@ -96,14 +112,53 @@ impl Orders for SqlOrders {
         assemble(db.read(statements::list_orders(filter, before, limit)).all(ctx).await?)
     }
 
-    async fn cancel(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<bool> {
-        let cancelled = db
-            .query("UPDATE orders SET status = 'cancelled' WHERE id = $1 AND status IN ('pending', 'confirmed')")
-            .bind(id)
-            .execute(ctx)
-            .await?;
-        Ok(cancelled == 1)
+    async fn confirm(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<bool> {
+        let confirm = "UPDATE orders SET status = 'confirmed', holds_stock = TRUE, version = version + 1 \
+                       WHERE id = $1 AND status = 'pending'";
+        moved(ctx, db, id, db.query(confirm).bind(id)).await
     }
+
+    async fn reject(&self, ctx: &Context, db: &Db, id: Uuid, reason: &str) -> Result<bool> {
+        let reject = "UPDATE orders SET status = 'rejected', reason = $2, version = version + 1 \
+                      WHERE id = $1 AND status = 'pending'";
+        moved(ctx, db, id, db.query(reject).bind(id).bind(reason)).await
+    }
+
+    async fn cancel(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<bool> {
+        let cancel = "UPDATE orders SET status = 'cancelled', version = version + 1 \
+                      WHERE id = $1 AND status IN ('pending', 'confirmed')";
+        moved(ctx, db, id, db.query(cancel).bind(id)).await
+    }
+
+    async fn release(&self, ctx: &Context, db: &Db, id: Uuid) -> Result<bool> {
+        let release = "UPDATE orders SET holds_stock = FALSE WHERE id = $1 AND status = 'cancelled' AND holds_stock";
+        let released = db.query(release).bind(id).execute(ctx).await?;
+        Ok(released == 1)
+    }
+
+    async fn changes(&self, ctx: &Context, db: &Db, id: Uuid, after: i64) -> Result<Vec<Change>> {
+        let rows = db.read(CHANGES).bind(id).bind(after).all::<(i64, String, Option<String>, Timestamp)>(ctx).await?;
+        let change = |(number, status, reason, at): (_, String, _, _)| {
+            Ok(Change { number, status: OrderStatus::from_word(&status)?, reason, at })
+        };
+        rows.into_iter().map(change).collect()
+    }
+}
+
+/// Runs an UPDATE that moves the order, and notes the change if it did.
+async fn moved(ctx: &Context, db: &Db, id: Uuid, update: Query) -> Result<bool> {
+    let moved = update.execute(ctx).await? == 1;
+    if moved {
+        note(ctx, db, id, truncate_to_micros(Timestamp::now())).await?;
+    }
+    Ok(moved)
+}
+
+/// Notes where the order stands now. Whoever moved it has locked its row, so that numbers rise without gaps.
+async fn note(ctx: &Context, db: &Db, id: Uuid, at: Timestamp) -> Result<()> {
+    let note = "INSERT INTO order_changes (order_id, number, status, reason, changed_at) \
+                SELECT id, version, status, reason, $2 FROM orders WHERE id = $1";
+    db.query(note).bind(id).bind(at).execute(ctx).await.map(drop)
 }
 
 /// One row of the join of orders and their lines.

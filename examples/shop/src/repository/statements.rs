@@ -12,6 +12,10 @@ pub const FIND_PRODUCT: &str = "SELECT sku, name, price_cents, stock FROM produc
 pub const FIND_ORDER: &str = "SELECT o.id, o.customer, o.status, o.reason, o.total_cents, o.created_at, l.sku, l.quantity \
      FROM orders o JOIN order_lines l ON l.order_id = o.id WHERE o.id = $1 ORDER BY l.line";
 
+/// The changes of an order after a number.
+pub const CHANGES: &str =
+    "SELECT number, status, reason, changed_at FROM order_changes WHERE order_id = $1 AND number > $2 ORDER BY number";
+
 /// Up to `limit` products after the key `after`.
 pub fn list_products(after: Option<String>, limit: u32) -> Sql {
     let mut sql = Sql::new("SELECT sku, name, price_cents, stock FROM products");

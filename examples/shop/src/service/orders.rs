@@ -1,13 +1,16 @@
-//! [`OrderService`]: placing, showing and cancelling orders.
+//! [`OrderService`]: placing, showing, watching and cancelling orders.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use futures_util::{Stream, stream};
 use mainstay::prelude::*;
 use mainstay::sql::truncate_to_micros;
 
-use super::{page_limit, refused};
+use super::{Watcher, Watchers, page_limit, refused};
 use crate::config::Paging;
-use crate::domain::{NewOrder, Order, OrderStatus, Page};
+use crate::domain::{Change, NewOrder, Order, OrderStatus, Page};
+use crate::events::{OrderCancelled, OrderPlaced};
 use crate::repository::{OrderFilter, OrderRecord, Orders, Products};
 
 /// Takes and keeps the orders.
@@ -15,16 +18,17 @@ pub struct OrderService<O, P> {
     orders: O,
     products: P,
     db: Db,
+    watchers: Watchers,
     paging: Paging,
 }
 
 impl<O: Orders, P: Products> OrderService<O, P> {
-    /// A service over `orders` and `products` in `db`.
-    pub fn new(orders: O, products: P, db: Db, paging: Paging) -> Self {
-        Self { orders, products, db, paging }
+    /// A service over `orders` and `products` in `db`, whose changes `watchers` are told.
+    pub fn new(orders: O, products: P, db: Db, watchers: Watchers, paging: Paging) -> Self {
+        Self { orders, products, db, watchers, paging }
     }
 
-    /// Places an order at the prices of this moment. It is pending; no stock is taken yet.
+    /// Places an order at the prices of this moment. It is pending until its stock is reserved.
     ///
     /// # Errors
     /// `InvalidArgument` that names each line whose product does not exist.
@@ -34,6 +38,7 @@ impl<O: Orders, P: Products> OrderService<O, P> {
             .transaction(ctx, |tx| async move {
                 let record = price(new, self.products.prices(ctx, &tx, &new.lines).await?)?;
                 self.orders.insert(ctx, &tx, &record).await?;
+                tx.publish(OrderPlaced::from(&record.order))?;
                 Ok(record.order)
             })
             .await
@@ -75,8 +80,12 @@ impl<O: Orders, P: Products> OrderService<O, P> {
     pub async fn cancel(&self, ctx: &Context, id: Uuid) -> Result<Order> {
         self.db
             .transaction(ctx, |tx| async move {
-                self.orders.cancel(ctx, &tx, id).await?;
+                let cancelled = self.orders.cancel(ctx, &tx, id).await?;
                 let order = self.orders.find(ctx, &tx, id).await?.ok_or_else(|| Error::not_found("order"))?;
+                if cancelled {
+                    tx.publish(OrderCancelled::from(&order))?;
+                    self.watchers.tell(&tx, id)?;
+                }
                 match order.status {
                     OrderStatus::Cancelled => Ok(order),
                     status => {
@@ -86,6 +95,54 @@ impl<O: Orders, P: Products> OrderService<O, P> {
                 }
             })
             .await
+    }
+
+    /// The changes of the order `id` after the one numbered `after`, each once and in order, as they happen; the last that
+    /// an order can have ends it. `None` if `after` was that.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn watch(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: Uuid,
+        after: i64,
+    ) -> Result<Option<impl Stream<Item = Result<Change>> + use<O, P>>> {
+        let watcher = self.watchers.watch(id); // before the look, so that no change falls in between
+        let known = self.orders.changes(ctx, &self.db, id, after).await?;
+        if known.is_empty() && self.find(ctx, id).await?.status.is_final() {
+            return Ok(None);
+        }
+        let service = self.clone();
+        let watch = Watch { service, ctx: ctx.clone(), id, after, watcher, known: known.into_iter(), ended: false };
+        let changes = |mut watch: Watch<O, P>| async { Ok(watch.next().await?.map(|change| (change, watch))) };
+        Ok(Some(stream::try_unfold(watch, changes)))
+    }
+}
+
+/// How far one who watches an order has come.
+struct Watch<O, P> {
+    service: Arc<OrderService<O, P>>,
+    ctx: Context,
+    id: Uuid,
+    after: i64,
+    watcher: Watcher,
+    known: std::vec::IntoIter<Change>,
+    ended: bool,
+}
+
+impl<O: Orders, P: Products> Watch<O, P> {
+    async fn next(&mut self) -> Result<Option<Change>> {
+        while !self.ended {
+            if let Some(change) = self.known.next() {
+                (self.after, self.ended) = (change.number, change.status.is_final());
+                return Ok(Some(change));
+            }
+            self.watcher.changed().await;
+            let Self { service, ctx, id, after, .. } = self;
+            self.known = service.orders.changes(ctx, &service.db, *id, *after).await?.into_iter();
+        }
+        Ok(None)
     }
 }
 

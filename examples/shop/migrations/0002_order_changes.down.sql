@@ -1,0 +1,3 @@
+DROP TABLE order_changes;
+ALTER TABLE orders DROP COLUMN version;
+ALTER TABLE orders DROP COLUMN holds_stock;
