@@ -143,7 +143,7 @@ impl Cell {
         what: &str,
         mut happened: impl for<'a> FnMut(&'a mut Self) -> BoxFuture<'a, bool>,
     ) -> bool {
-        let patience = Duration::from_secs(self.form.of(30, 300));
+        let patience = Duration::from_secs(self.form.of(45, 300));
         let end = Instant::now() + patience;
         while !happened(self).await {
             if Instant::now() > end {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 
 use mainstay::prelude::*;
 use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 
 use crate::process::Process;
 
@@ -59,6 +59,8 @@ pub struct Member {
     /// What it does.
     pub role: Role,
     process: Process,
+    /// Its standard input. The process ends when this does, also when the supervisor was killed.
+    tether: ChildStdin,
     /// Settings of its own, which its successor gets too.
     own: Vec<(String, String)>,
 }
@@ -173,8 +175,9 @@ impl Fleet {
     /// Waits until one has ended by itself, or was killed: how.
     pub async fn bury(&mut self, name: &str) -> Option<ExitStatus> {
         let index = self.members.iter().position(|member| member.name == name)?;
-        let Member { name, process, .. } = self.members.remove(index);
+        let Member { name, process, tether, .. } = self.members.remove(index);
         let (status, log) = process.ended().await;
+        drop(tether);
         self.past.push((name, log));
         Some(status)
     }
@@ -240,8 +243,9 @@ impl Fleet {
             .env("RIG_PART__NAME", &name)
             .env("RIG_PART__INCARNATION", self.started.to_string());
         command.envs(own.iter().map(|(name, value)| (name, value)));
-        let process = Process::start(&mut command);
-        self.members.push(Member { name: name.clone(), role, process, own });
+        let mut process = Process::start(command.env("RIG_PART__TETHERED", "true").stdin(Stdio::piped()));
+        let tether = process.stdin();
+        self.members.push(Member { name: name.clone(), role, process, tether, own });
         name
     }
 }

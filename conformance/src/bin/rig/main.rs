@@ -22,6 +22,12 @@ fn build(app: &mut App<Own>) -> Result<()> {
     let db = app.database(migrations!("ledger"))?;
     let events = app.events(&db)?;
     let settings = app.settings().part.clone();
+    if settings.tethered {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()); // to its end, or what is as good as that
+            std::process::abort();
+        });
+    }
     if settings.hogs > 0 {
         app.component(hog::Hogs::new(settings.hogs, Duration::from_millis(settings.hold), db.clone()));
     }

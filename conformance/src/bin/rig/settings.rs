@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) incarnation: u64,
     /// What its random numbers come from.
     pub(crate) seed: u64,
+    /// Whether it ends when its standard input does, as it does when whoever started it was killed.
+    pub(crate) tethered: bool,
     /// How many keys there are, named `key-0` and so on.
     pub(crate) keys: u64,
     /// How many transactions a producer has under way.
@@ -78,6 +80,7 @@ impl Default for Settings {
             name: "rig".to_owned(),
             incarnation: 0,
             seed: 0,
+            tethered: false,
             keys: 40,
             tasks: 8,
             rate: 100,

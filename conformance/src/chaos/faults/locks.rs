@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mainstay::prelude::*;
 use mainstay::sql::{Dialect, Isolation, TxOptions};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::{Fault, Plan, everywhere, on_servers};
 use crate::chaos::cell::Cell;
@@ -113,35 +114,7 @@ async fn interleave(cell: &mut Cell) -> Result<()> {
 }
 
 async fn hold(cell: &mut Cell) -> Result<()> {
-    let dialect = cell.store.dialect;
-    let db = cell.store.connect().await?;
-    let (held, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (told, awaited) = (held.clone(), release.clone());
-    let options = match dialect {
-        Dialect::Sqlite => TxOptions::new().read_only(), // one that has written is everybody's turn to wait
-        _ => TxOptions::new().isolation(Isolation::RepeatableRead),
-    };
-    let holding = tokio::spawn(async move {
-        let ctx = &Context::background();
-        let held = db
-            .transaction_with(ctx, options, |tx| {
-                let (told, awaited) = (told.clone(), awaited.clone());
-                async move {
-                    if dialect != Dialect::Sqlite {
-                        tx.query("INSERT INTO scratch (n) VALUES (1)").execute(ctx).await?;
-                    }
-                    let before: i64 = tx.query("SELECT count(*) FROM applied").one(ctx).await?;
-                    told.notify_one();
-                    awaited.notified().await;
-                    let after: i64 = tx.query("SELECT count(*) FROM applied").one(ctx).await?;
-                    Ok(before == after)
-                }
-            })
-            .await;
-        db.close(ctx).await;
-        held
-    });
-    held.notified().await;
+    let holder = Holder::take(cell).await?;
     cell.inflicted();
     cell.until_sent().await;
     // Delivery goes on while it is held: all of these are applied now, not when it ends.
@@ -150,11 +123,67 @@ async fn hold(cell: &mut Cell) -> Result<()> {
         Box::pin(async move { cell.applied().await >= sent })
     })
     .await;
-    release.notify_one();
-    if !holding.await.map_err(Error::from_any)?? {
+    if !holder.release().await? {
         cell.failures.push("the transaction didn't keep its snapshot".to_owned());
     }
     Ok(())
+}
+
+/// A transaction that stays open.
+enum Holder {
+    /// On a connection of its own, past the limits that Mainstay sets to transactions.
+    File { connection: rusqlite::Connection, seen: i64 },
+    /// With a snapshot and something written.
+    Server { release: Arc<Notify>, holding: JoinHandle<Result<bool>> },
+}
+
+const SEEN: &str = "SELECT count(*) FROM applied";
+
+impl Holder {
+    async fn take(cell: &Cell) -> Result<Self> {
+        if cell.store.dialect == Dialect::Sqlite {
+            let path = cell.store.url().trim_start_matches("sqlite://");
+            let connection = rusqlite::Connection::open(path).map_err(Error::from_any)?;
+            connection.execute_batch("BEGIN").map_err(Error::from_any)?;
+            let seen = connection.query_row(SEEN, [], |row| row.get(0)).map_err(Error::from_any)?;
+            return Ok(Self::File { connection, seen });
+        }
+        let db = cell.store.connect().await?;
+        let (held, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let holding = tokio::spawn(hold_open(db, held.clone(), release.clone()));
+        held.notified().await;
+        Ok(Self::Server { release, holding })
+    }
+
+    /// Ends it: whether it saw at the end what it saw at the beginning.
+    async fn release(self) -> Result<bool> {
+        match self {
+            Self::File { connection, seen } => {
+                let now: i64 = connection.query_row(SEEN, [], |row| row.get(0)).map_err(Error::from_any)?;
+                Ok(now == seen)
+            }
+            Self::Server { release, holding } => {
+                release.notify_one();
+                holding.await.map_err(Error::from_any)?
+            }
+        }
+    }
+}
+
+async fn hold_open(db: Db, held: Arc<Notify>, release: Arc<Notify>) -> Result<bool> {
+    let (ctx, held, release) = (&Context::background(), &held, &release);
+    let options = TxOptions::new().isolation(Isolation::RepeatableRead);
+    let kept = db
+        .transaction_with(ctx, options, |tx| async move {
+            tx.query("INSERT INTO scratch (n) VALUES (1)").execute(ctx).await?;
+            let before: i64 = tx.query(SEEN).one(ctx).await?;
+            held.notify_one();
+            release.notified().await;
+            Ok(before == tx.query(SEEN).one::<i64>(ctx).await?)
+        })
+        .await;
+    db.close(ctx).await;
+    kept
 }
 
 fn storm_plan(dialect: Dialect, form: Form) -> Plan {
