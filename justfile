@@ -47,11 +47,6 @@ test-alone:
 handover:
     HANDOVERS=20 cargo test -q -p conformance --test handover -- --nocapture --test-threads=1 over_ on_a_socket 2>&1 | grep hand-overs
 
-# Every fault on every database, in full: 200 kills, 10,000 events a cell; prints the table in docs/guarantees.md.
-# `just chaos sqlite::killed` does only that, `RIG_SEED=41 just chaos` replays a run.
-chaos *cells:
-    MAINSTAY_LONG_TESTS=1 cargo test -q -p conformance --test chaos -- {{cells}}
-
 # The examples run.
 examples:
     cargo run --quiet -p mainstay-core --example toolbox
@@ -68,6 +63,11 @@ cancel-bounds:
 # Cancels in full: late ones, floods, transactions and statements cut at every await, silent networks.
 cancel-sweep:
     MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-sql --test cancel -- --skip runs_nothing
+
+# Kills, zombies, cuts, storms, poison … against a fleet of processes, each until 10,000 events were sent: hours. Parts of
+# names choose cells, as in `just chaos sqlite::killed`. Prints the table for docs/guarantees.md.
+chaos *cells:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p conformance --test chaos -- --nocapture {{cells}}
 
 # 100,000 events on each database: nothing stays behind. The figures in docs/guarantees.md.
 volume:
