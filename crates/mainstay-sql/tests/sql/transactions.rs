@@ -383,7 +383,9 @@ pub(crate) async fn what_comes_after_a_commit_is_called_once_and_never_without_i
     let called = |counter: &Arc<AtomicU32>| counter.load(Ordering::SeqCst);
     let count = |counter: &Arc<AtomicU32>| {
         let counter = counter.clone();
-        move || drop(counter.fetch_add(1, Ordering::SeqCst))
+        move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
     };
     db.transaction(ctx, |tx| async move {
         tx.after_commit(count(panicked))?;
