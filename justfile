@@ -64,6 +64,19 @@ cancel-bounds:
 cancel-sweep:
     MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-sql --test cancel -- --skip runs_nothing
 
+# Kills, zombies, cuts, storms, poison … against a fleet of processes, each until 10,000 events were sent: hours. Parts of
+# names choose cells, as in `just chaos sqlite::killed`. Prints the table for docs/guarantees.md.
+chaos *cells:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p conformance --test chaos -- --nocapture {{cells}}
+
+# 100,000 events on each database: nothing stays behind. The figures in docs/guarantees.md.
+volume:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-events --test events -- --nocapture --test-threads 1 many_events
+
+# SQLite: requests and consumers at one writer, and a second process beside them. The figures in docs/guarantees.md.
+sqlite-fairness:
+    MAINSTAY_LONG_TESTS=1 cargo test -q -p mainstay-events --test events -- --nocapture share_the_writer
+
 # How long builds take here, cold and after touching one file; the figures in docs/build-times.md.
 build-times:
     .ci/build-times

@@ -1,4 +1,5 @@
 //! A service as a process, and a client that forgives nothing: what the tests of this crate watch from outside.
 
+pub mod chaos;
 pub mod load;
 pub mod process;

@@ -43,7 +43,8 @@ pub struct Tally {
     /// Connections that were refused.
     pub refused: Vec<Instant>,
     /// First requests of connections that were reset without a byte: what a kernel does that has answered for a
-    /// listener which closes before it accepts.
+    /// listener which closes before it accepts. From here it can't be seen whether somebody had accepted after all; that
+    /// nobody has worked for one is seen where rows and answers agree.
     pub reset: u64,
 }
 
@@ -109,7 +110,7 @@ async fn client(shared: Arc<Shared>, keeps_alive: bool) {
         let mut wire = match kept.take() {
             Some(wire) => wire,
             None => match TcpStream::connect(shared.plan.addr).await {
-                Ok(stream) => Wire { stream, buffer: Vec::new() },
+                Ok(stream) => Wire { stream, buffer: Vec::new(), heard: false },
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     shared.tally().refused.push(Instant::now());
                     tokio::time::sleep(PAUSE).await;
@@ -137,7 +138,7 @@ async fn client(shared: Arc<Shared>, keeps_alive: bool) {
                 drop(tally);
                 kept = (keeps_alive && !answer.closes).then_some(wire);
             }
-            Ok(Err(error)) if fresh && is_reset(&error) => shared.tally().reset += 1,
+            Ok(Err(error)) if fresh && !wire.heard && is_reset(&error) => shared.tally().reset += 1,
             Ok(Err(error)) => {
                 let text = format!("after {:?}, request {id} of {millis} ms: {error}", began.elapsed());
                 shared.tally().lost.push((Instant::now(), text));
@@ -162,6 +163,8 @@ fn took(id: i64, longest: Duration) -> u64 {
 pub struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Whether a byte has ever come: then somebody had accepted it.
+    heard: bool,
 }
 
 /// The head of an answer, its body and what the server wants of the connection.
@@ -181,7 +184,7 @@ impl Wire {
     /// # Errors
     /// Those of the socket.
     pub async fn connect(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self { stream: TcpStream::connect(addr).await?, buffer: Vec::new() })
+        Ok(Self { stream: TcpStream::connect(addr).await?, buffer: Vec::new(), heard: false })
     }
 
     /// Sends a request without a body and reads its answer.
@@ -276,7 +279,10 @@ impl Wire {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed before {what}")))
             }
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed inside {what}"))),
-            _ => Ok(()),
+            _ => {
+                self.heard = true;
+                Ok(())
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ impl Default for Place {
 }
 
 /// A port outside the range that the kernel gives to outgoing connections, so that nobody gets it by chance.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
@@ -116,8 +116,13 @@ impl Process {
 
     /// Starts `command` and waits until it says that it is ready.
     pub async fn ready(command: &mut Command) -> Self {
+        Self::prepared(command, "ready").await
+    }
+
+    /// Starts `command` and waits for a line with `text`.
+    pub async fn prepared(command: &mut Command, text: &str) -> Self {
         let process = Self::start(command);
-        process.says("ready").await;
+        process.says(text).await;
         process
     }
 
@@ -136,6 +141,13 @@ impl Process {
         }
     }
 
+    /// Waits for a line of the log with `text`, or for the end of the process: whether there was such a line.
+    pub async fn comes_to(&self, text: &str) -> bool {
+        let mut lines = self.lines.clone();
+        let found = |lines: &Vec<String>| lines.iter().any(|line| line.contains(text));
+        tokio::time::timeout(PATIENCE, lines.wait_for(found)).await.is_ok_and(|found| found.is_ok())
+    }
+
     /// Everything it has written up to now.
     pub fn log(&self) -> String {
         self.lines.borrow().join("\n")
@@ -148,13 +160,23 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("a process that was not waited for");
+        let Some(id) = self.child.id() else { return }; // it has ended by itself and was waited for
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
     }
 
     /// Asks it to end.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it has ended, or for ever.
+    pub async fn ends(&mut self) {
+        self.child.wait().await.unwrap();
     }
 
     /// Waits for its end: the exit code and all it wrote.

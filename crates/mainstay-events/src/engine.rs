@@ -11,6 +11,7 @@ use crate::consumer::Group;
 use crate::lease::{Leases, RELAY};
 use crate::metrics::EventMetrics;
 use crate::outbox::Outbox;
+use crate::pace::Pace;
 use crate::settings::EventsSettings;
 
 pub(crate) struct Engine {
@@ -20,7 +21,7 @@ pub(crate) struct Engine {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) leases: Leases,
     pub(crate) board: Board,
-    pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) groups: Vec<(Arc<Group>, Arc<Pace>)>,
     /// Held by each transaction of a consumer.
     pub(crate) permits: Semaphore,
     /// Told when a partition may be free to take.
@@ -49,7 +50,14 @@ impl Engine {
         let leases = Leases::new(db.clone(), Uuid::new_v4(), settings.lease, names, partitions);
         let permits = Semaphore::new(usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS));
         let board = Board::new(&groups, partitions);
+        let paced = |group| (group, Arc::new(Pace::new(settings.batch)));
+        let groups = groups.into_iter().map(paced).collect();
         Self { db, settings, metrics, outbox, leases, board, groups, permits, look: Notify::new() }
+    }
+
+    /// The names of the groups that this process runs.
+    pub(crate) fn group_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.groups.iter().map(|(group, _)| group.name)
     }
 }
 

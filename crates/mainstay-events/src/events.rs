@@ -217,7 +217,7 @@ impl Events {
         let stop_pulse = CancellationToken::new();
         let pulse = tokio::spawn(pulse(engine.clone(), ctx.clone(), stop_pulse.clone()));
         let janitor = tokio::spawn(janitor(engine.clone(), ctx.clone()));
-        let mut lanes = Lanes::new(engine.clone(), ctx.clone());
+        let mut lanes = Lanes::new(engine.clone(), ctx.clone(), self.0.draining.clone());
         let mut next = Instant::now();
         let mut trouble = false;
         loop {
@@ -246,7 +246,6 @@ impl Events {
         }
         failpoint("before-drain");
         janitor.abort();
-        lanes.stop_all();
         *lock(&self.0.busy) = lanes.names();
         while let Some(place) = lanes.next_ended().await {
             lock(&self.0.busy).retain(|name| *name != name_of(place));
@@ -301,6 +300,8 @@ impl fmt::Debug for Events {
 struct Lanes {
     engine: Arc<Engine>,
     ctx: Context,
+    /// Stops all of them, at once.
+    draining: CancellationToken,
     tasks: JoinSet<()>,
     running: HashMap<Id, (Place, CancellationToken)>,
     /// Whose partition is not ours any more: it is not released.
@@ -308,8 +309,8 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn new(engine: Arc<Engine>, ctx: Context) -> Self {
-        Self { engine, ctx, tasks: JoinSet::new(), running: HashMap::new(), lost: Vec::new() }
+    fn new(engine: Arc<Engine>, ctx: Context, draining: CancellationToken) -> Self {
+        Self { engine, ctx, draining, tasks: JoinSet::new(), running: HashMap::new(), lost: Vec::new() }
     }
 
     /// Starts and stops lanes as the leases changed.
@@ -328,9 +329,9 @@ impl Lanes {
         for (place, unclean) in gained {
             let (name, part) = place;
             self.lost.retain(|lost| *lost != place);
-            if let Some(group) = self.engine.groups.iter().find(|group| group.name == name) {
-                let stop = CancellationToken::new();
-                let lane = Lane::new(self.engine.clone(), group.clone(), part, unclean);
+            if let Some((group, pace)) = self.engine.groups.iter().find(|(group, _)| group.name == name) {
+                let stop = self.draining.child_token();
+                let lane = Lane::new(self.engine.clone(), (group.clone(), pace.clone()), part, unclean);
                 let id = self.tasks.spawn(lane.run(self.ctx.clone(), stop.clone())).id();
                 self.running.insert(id, (place, stop));
             }
@@ -360,8 +361,11 @@ impl Lanes {
         }
     }
 
-    /// Gives back what was ours.
+    /// Gives back what was ours, unless a lane is at work there: it was lost and won again while this one ended.
     async fn release(&mut self, place: Place) {
+        if self.running.values().any(|(running, _)| *running == place) {
+            return;
+        }
         if let Some(index) = self.lost.iter().position(|lost| *lost == place) {
             self.lost.swap_remove(index);
             return;
@@ -375,17 +379,13 @@ impl Lanes {
         self.running.values().filter(|(running, _)| *running == place).for_each(|(_, stop)| stop.cancel());
     }
 
-    fn stop_all(&self) {
-        self.running.values().for_each(|(_, stop)| stop.cancel());
-    }
-
     fn names(&self) -> Vec<String> {
         self.running.values().map(|(place, _)| name_of(*place)).collect()
     }
 
     /// Every partition that this process holds, for any name.
     fn held(&self) -> Vec<Place> {
-        let names = std::iter::once(RELAY).chain(self.engine.groups.iter().map(|group| group.name));
+        let names = std::iter::once(RELAY).chain(self.engine.group_names());
         names.flat_map(|name| self.engine.leases.held(name).into_iter().map(move |part| (name, part))).collect()
     }
 }

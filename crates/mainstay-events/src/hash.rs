@@ -26,7 +26,7 @@ mod tests {
         // What is stored under these numbers is found by them: a change here loses the order of keys in flight.
         assert_eq!(hash(b""), 0xefd0_1f60_ba99_2926);
         let places: Vec<i32> = ["a", "b", "order-7", "ключ"].iter().map(|key| partition(key.as_bytes(), 16)).collect();
-        assert_eq!(places, [0, 0, 0, 0]);
+        assert_eq!(places, [11, 0, 10, 5]);
     }
 
     #[test]

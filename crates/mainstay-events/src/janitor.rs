@@ -34,8 +34,8 @@ pub(crate) async fn janitor(engine: Arc<Engine>, ctx: Context) {
 
 async fn round(engine: &Engine, ctx: &Context) -> Result<()> {
     count(engine, ctx).await?;
-    for group in &engine.groups {
-        schema::seen(ctx, &engine.db, group.name).await?;
+    for group in engine.group_names() {
+        schema::seen(ctx, &engine.db, group).await?;
     }
     if engine.leases.held(RELAY).contains(&0) {
         let settings = &engine.settings;
@@ -67,7 +67,7 @@ async fn count(engine: &Engine, ctx: &Context) -> Result<()> {
         metrics.retries.get_or_create(&labels).set(group.retries);
         metrics.dead.get_or_create(&labels).set(group.dead);
     }
-    for name in std::iter::once(RELAY).chain(engine.groups.iter().map(|group| group.name)) {
+    for name in std::iter::once(RELAY).chain(engine.group_names()) {
         let label = if name == RELAY { "relay" } else { name };
         let held = i64::try_from(engine.leases.held(name).len()).unwrap_or(i64::MAX);
         metrics.leases.get_or_create(&NameLabels { name: label.to_owned() }).set(held);

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{Context, Error, Result};
@@ -25,6 +25,7 @@ use crate::failpoint::failpoint;
 use crate::lease::options;
 use crate::log::{self, Entry};
 use crate::metrics::GroupLabels;
+use crate::pace::Pace;
 use crate::retry::{self, Waiting, Why};
 
 /// What a transaction may take beside its handlers: to begin, to take its place, to commit.
@@ -44,6 +45,7 @@ const LONGEST_ERROR: usize = 4_000;
 pub(crate) struct Lane {
     engine: Arc<Engine>,
     group: Arc<Group>,
+    pace: Arc<Pace>,
     part: i32,
     /// The next offset; `None` until it was read, and when someone else may have moved it.
     cursor: Option<i64>,
@@ -52,6 +54,8 @@ pub(crate) struct Lane {
     /// Events below are applied one at a time, because one of them failed.
     alone_until: i64,
     lost_connections: u32,
+    /// Runs of these were counted, and failed for a reason that is not theirs: to be taken back.
+    to_uncount: Vec<i64>,
 }
 
 /// Why a transaction was not committed.
@@ -60,6 +64,8 @@ enum Failed {
     Handler(Error),
     /// Someone else has moved the place, or may have: look again.
     Moved,
+    /// A transaction of several events lost a conflict: it is better split.
+    Contended,
     /// The database.
     Database(Error),
 }
@@ -78,9 +84,20 @@ impl std::error::Error for PlaceTaken {}
 
 impl Lane {
     /// `unclean`: whoever had the partition before didn't give it back, and may have fallen with an event in hand.
-    pub(crate) fn new(engine: Arc<Engine>, group: Arc<Group>, part: i32, unclean: bool) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, group: (Arc<Group>, Arc<Pace>), part: i32, unclean: bool) -> Self {
+        let (group, pace) = group;
         let suspects = if unclean { engine.settings.batch } else { 0 };
-        Self { engine, group, part, cursor: None, suspects, alone_until: 0, lost_connections: 0 }
+        Self {
+            engine,
+            group,
+            pace,
+            part,
+            cursor: None,
+            suspects,
+            alone_until: 0,
+            lost_connections: 0,
+            to_uncount: Vec::new(),
+        }
     }
 
     /// Works until `stop`, finishing the transaction in hand, or until `ctx` is done, undoing it.
@@ -168,7 +185,7 @@ impl Lane {
             None => log::cursor(ctx, db, self.group.name, self.part).await?,
         };
         self.cursor = Some(cursor);
-        let limit = if cursor < self.alone_until { 1 } else { self.engine.settings.batch };
+        let limit = if cursor < self.alone_until { 1 } else { self.pace.size() };
         let entries = log::read(ctx, db, self.part, cursor, limit).await?;
         if entries.is_empty() {
             self.suspects = 0; // nothing was in hand
@@ -216,8 +233,10 @@ impl Lane {
                 self.engine.metrics.applied.get_or_create(&GroupLabels::of(self.group.name)).inc_by(applied);
                 self.cursor = Some(to);
                 self.lost_connections = 0;
+                self.pace.went_well();
                 Ok(())
             }
+            Err(Failed::Contended) => Ok(()),
             Err(Failed::Moved) => {
                 self.cursor = None;
                 Ok(())
@@ -236,12 +255,13 @@ impl Lane {
 
     /// The events' effects and the group's new place, in one transaction.
     async fn apply(&mut self, ctx: &Context, from: i64, to: i64, entries: &[Entry]) -> Result<u64, Failed> {
-        let in_handler = AtomicBool::new(false);
-        let (this, in_handler) = (&*self, &in_handler);
+        let (in_handler, runs) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (this, in_handler, runs) = (&*self, &in_handler, &runs);
         let limited = ctx.with_timeout(this.limit(entries.iter().map(|entry| &entry.record)) + FRAME);
         let limited = &limited;
         let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
             in_handler.store(false, Ordering::Relaxed);
+            split_after_a_conflict(runs, entries.len())?;
             let (group, part) = (&this.group, this.part);
             place(log::advance(limited, &tx, group.name, part, from, to).await?)?;
             let parked: HashSet<String> =
@@ -267,7 +287,7 @@ impl Lane {
         failpoint("after-applied");
         match done {
             Ok(applied) => Ok(applied),
-            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+            Err(error) => Err(self.judge(ctx, error, in_handler.load(Ordering::Relaxed))),
         }
     }
 
@@ -315,7 +335,11 @@ impl Lane {
 
     /// Tries what is due again; `true` if there may be more.
     async fn try_waiting(&mut self, ctx: &Context) -> Result<bool> {
-        let batch = self.engine.settings.batch;
+        if !self.to_uncount.is_empty() {
+            retry::uncount_run(ctx, &self.engine.db, &self.to_uncount).await?;
+            self.to_uncount.clear();
+        }
+        let batch = self.pace.size();
         let mut due = retry::due(ctx, &self.engine.db, self.group.name, self.part, batch).await?;
         // What was run before may be what ends the process, or what fails: it is run alone.
         match due.iter().position(|waiting| waiting.attempt > 0) {
@@ -334,10 +358,10 @@ impl Lane {
         }
         let pause = millis(self.engine.settings.pause(u32::try_from(first.attempt).unwrap_or(u32::MAX)));
         retry::count_run(ctx, &self.engine.db, &due, pause).await?;
+        due.iter_mut().for_each(|waiting| waiting.attempt += 1);
         match self.apply_waiting(ctx, &due).await {
             Err(Failed::Handler(_)) if due.len() > 1 => {
                 for waiting in due {
-                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
                     if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
                         break;
                     }
@@ -345,12 +369,15 @@ impl Lane {
             }
             Err(Failed::Handler(error)) => {
                 if let Some(waiting) = due.pop() {
-                    let waiting = Waiting { attempt: waiting.attempt + 1, ..waiting };
                     self.wait_again(ctx, &waiting, &error).await?;
                 }
             }
-            Err(Failed::Database(error)) => return Err(error),
-            Ok(()) | Err(Failed::Moved) => {}
+            Err(Failed::Database(error)) => {
+                self.to_uncount.extend(due.iter().map(|waiting| waiting.pos));
+                return Err(error);
+            }
+            Err(Failed::Moved | Failed::Contended) => self.to_uncount.extend(due.iter().map(|waiting| waiting.pos)),
+            Ok(()) => {}
         }
         Ok(true)
     }
@@ -359,7 +386,7 @@ impl Lane {
     async fn apply_one_waiting(&mut self, ctx: &Context, waiting: &Waiting) -> Result<ControlFlow<()>> {
         match self.apply_waiting(ctx, std::slice::from_ref(waiting)).await {
             Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(Failed::Moved) => Ok(ControlFlow::Break(())),
+            Err(Failed::Moved | Failed::Contended) => Ok(ControlFlow::Break(())),
             Err(Failed::Database(error)) => Err(error),
             Err(Failed::Handler(error)) => {
                 self.wait_again(ctx, waiting, &error).await?;
@@ -370,13 +397,14 @@ impl Lane {
 
     /// The effects of waiting events and their end, in one transaction.
     async fn apply_waiting(&mut self, ctx: &Context, waiting: &[Waiting]) -> Result<(), Failed> {
-        let in_handler = AtomicBool::new(false);
-        let (this, in_handler) = (&*self, &in_handler);
+        let (in_handler, runs) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (this, in_handler, runs) = (&*self, &in_handler, &runs);
         let limited = ctx.with_timeout(this.limit(waiting.iter().map(|waiting| &waiting.record)) + FRAME);
         let limited = &limited;
         let labels = GroupLabels::of(self.group.name);
         let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
             in_handler.store(false, Ordering::Relaxed);
+            split_after_a_conflict(runs, waiting.len())?;
             log::hold(limited, &tx, this.group.name, this.part).await?;
             let (mut applied, mut duplicates) = (0, 0);
             for waiting in waiting {
@@ -385,7 +413,7 @@ impl Lane {
                     continue;
                 }
                 in_handler.store(true, Ordering::Relaxed);
-                let attempt = u32::try_from(waiting.attempt.max(1)).unwrap_or(u32::MAX);
+                let attempt = u32::try_from(waiting.attempt).unwrap_or(u32::MAX);
                 this.handle(limited, &tx, &waiting.record, attempt).await?;
                 in_handler.store(false, Ordering::Relaxed);
                 applied += 1;
@@ -400,9 +428,10 @@ impl Lane {
                 self.engine.metrics.applied.get_or_create(&labels).inc_by(applied);
                 self.engine.metrics.duplicates.get_or_create(&labels).inc_by(duplicates);
                 self.lost_connections = 0;
+                self.pace.went_well();
                 Ok(())
             }
-            Err(error) => Err(self.judge(error, in_handler.load(Ordering::Relaxed))),
+            Err(error) => Err(self.judge(ctx, error, in_handler.load(Ordering::Relaxed))),
         }
     }
 
@@ -463,7 +492,7 @@ impl Lane {
     }
 
     /// Whose fault an error was.
-    fn judge(&mut self, error: Error, in_handler: bool) -> Failed {
+    fn judge(&mut self, ctx: &Context, error: Error, in_handler: bool) -> Failed {
         if error.is::<PlaceTaken>() {
             self.engine.metrics.duplicates.get_or_create(&GroupLabels::of(self.group.name)).inc();
             return Failed::Moved;
@@ -472,7 +501,12 @@ impl Lane {
             self.engine.metrics.unknown_commits.inc();
             return Failed::Moved;
         }
-        if !in_handler {
+        if error.is::<Split>() {
+            self.pace.conflicted();
+            return Failed::Contended;
+        }
+        // A service that may wait no longer undoes what it has in hand: that is nobody's failure.
+        if !in_handler || ctx.is_done() {
             return Failed::Database(error);
         }
         let database = error.downcast_ref::<DatabaseError>().is_some_and(|error| {
@@ -506,6 +540,25 @@ impl Lane {
             None => tracing::warn!(target: "mainstay::events", group, event, %id, attempt, error, "event failed"),
         }
     }
+}
+
+/// Marks the error of a transaction of several events that ran again because of a conflict.
+#[derive(Debug)]
+struct Split;
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a transaction of several events lost a conflict")
+    }
+}
+
+impl std::error::Error for Split {}
+
+fn split_after_a_conflict(runs: &AtomicU32, events: usize) -> Result<()> {
+    if runs.fetch_add(1, Ordering::Relaxed) > 0 && events > 1 {
+        return Err(Error::aborted("conflicting changes").with_source(Split));
+    }
+    Ok(())
 }
 
 fn place(ours: bool) -> Result<()> {

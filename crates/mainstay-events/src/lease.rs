@@ -211,7 +211,7 @@ fn div_ceil(number: i64, by: i64) -> i64 {
     (number + by - 1) / by
 }
 
-/// Each statement sees what others have committed before it, on every database.
+/// Each statement sees what others have committed before it, on every database; and requests don't wait for a backlog.
 pub(crate) fn options() -> TxOptions {
-    TxOptions::new().isolation(mainstay_sql::Isolation::ReadCommitted)
+    TxOptions::new().isolation(mainstay_sql::Isolation::ReadCommitted).background()
 }

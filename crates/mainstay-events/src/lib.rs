@@ -34,7 +34,6 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-//! # if cfg!(not(feature = "doc-sqlite")) { return Ok(()) }
 //! let (ctx, db) = (Context::background(), Db::memory());
 //! db.query("CREATE TABLE counts (orders BIGINT NOT NULL)").execute(&ctx).await?;
 //! let events = Events::new(&db, EventsSettings::default(), "shop", &Metrics::new())?;
@@ -44,7 +43,22 @@
 //! db.transaction(&ctx, |tx| async move { tx.publish(OrderPlaced { id: 7 }) }).await?;
 //! # Ok(()) }
 //! ```
+//!
+//! # Events
+#![doc = include_str!("../docs/events.md")]
+//!
+//! # When an event fails
+#![doc = include_str!("../docs/when-an-event-fails.md")]
+//!
+//! # Where the guarantee ends
+#![doc = include_str!("../docs/where-the-guarantee-ends.md")]
 
+/// What the code that `#[derive(Event)]` makes needs of others.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+}
 mod clock;
 mod consumer;
 mod dead;
@@ -61,11 +75,14 @@ mod log;
 mod metrics;
 mod operate;
 mod outbox;
+mod pace;
 mod publish;
 mod pulse;
 mod retry;
 mod schema;
 mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use consumer::{Consumer, Permanent, Start};
 pub use dead::DeadLetter;

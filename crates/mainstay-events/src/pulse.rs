@@ -77,9 +77,9 @@ async fn beat(engine: &Engine, ctx: &Context) -> Result<u64> {
 }
 
 async fn look(engine: &Engine, ctx: &Context, rarely: bool) -> Result<()> {
-    for group in &engine.groups {
-        for part in retry::due_parts(ctx, &engine.db, group.name).await? {
-            if let Some(lane) = engine.board.due(group.name, part) {
+    for group in engine.group_names() {
+        for part in retry::due_parts(ctx, &engine.db, group).await? {
+            if let Some(lane) = engine.board.due(group, part) {
                 lane.notify_one();
             }
         }

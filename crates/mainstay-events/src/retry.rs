@@ -115,6 +115,16 @@ pub(crate) async fn count_run(ctx: &Context, db: &Db, waiting: &[Waiting], pause
     db.query(count).execute(ctx).await
 }
 
+/// Takes the count of a run back that the database or another process ended, and lets it be due again at once.
+pub(crate) async fn uncount_run(ctx: &Context, db: &Db, positions: &[i64]) -> Result<u64> {
+    let now = now(ctx, db).await?;
+    let uncount = Sql::new("UPDATE mainstay_event_retries SET attempt = attempt - 1")
+        .push_bind(", due_at = ", now)
+        .push(" WHERE attempt > 0 AND due_at IS NOT NULL AND")
+        .push_in("pos", positions.iter().copied());
+    db.query(uncount).execute(ctx).await
+}
+
 /// Notes why a run failed, and when the next one is due.
 pub(crate) async fn failed(ctx: &Context, tx: &Tx, waiting: &Waiting, error: &str, pause: i64) -> Result<()> {
     failpoint("before-retry");

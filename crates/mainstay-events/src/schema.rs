@@ -6,7 +6,7 @@ use mainstay_sql::{Db, Sql, Tx, sql, values};
 
 use crate::clock::clocked;
 use crate::consumer::{Group, Start};
-use crate::lease::RELAY;
+use crate::lease::{RELAY, options};
 
 const MIGRATIONS: Migrations = mainstay_sql::migrations!("migrations");
 
@@ -21,12 +21,13 @@ pub(crate) fn migrator(db: &Db) -> Migrator {
 pub(crate) async fn partitions(ctx: &Context, db: &Db, wanted: u32) -> Result<u32> {
     let wanted = i64::from(wanted);
     let count: i64 = db
-        .transaction(ctx, |tx| async move {
+        .transaction_with(ctx, options(), |tx| async move {
             let there: i64 = tx.query("SELECT count(*) FROM mainstay_event_partitions").one(ctx).await?;
             if there > 0 {
                 return Ok(there);
             }
             // Two processes that start at once write the same rows: the second waits, finds them and changes nothing.
+            // It has to see them, which on MySQL a snapshot from before the wait would not let it.
             let rows = || (0..wanted).map(|part| values![part]);
             insert_new(ctx, &tx, "mainstay_event_partitions", "(part)", "(part)", rows()).await?;
             tx.query("SELECT count(*) FROM mainstay_event_partitions").one(ctx).await
@@ -48,7 +49,7 @@ pub(crate) async fn partitions(ctx: &Context, db: &Db, wanted: u32) -> Result<u3
 pub(crate) async fn group(ctx: &Context, db: &Db, group: &Group, partitions: u32) -> Result<()> {
     leases(ctx, db, group.name, i64::from(partitions)).await?;
     let (name, start) = (group.name, group.start);
-    db.transaction(ctx, |tx| async move {
+    db.transaction_with(ctx, options(), |tx| async move {
         let insert = clocked![
             "INSERT INTO mainstay_event_groups (grp, seen_at) SELECT $1, ",
             " WHERE NOT EXISTS (SELECT 1 FROM mainstay_event_groups WHERE grp = $1)"
@@ -106,7 +107,7 @@ async fn tell_of_gaps(ctx: &Context, db: &Db, group: &str) -> Result<()> {
 }
 
 async fn leases(ctx: &Context, db: &Db, name: &'static str, partitions: i64) -> Result<()> {
-    db.transaction(ctx, |tx| async move {
+    db.transaction_with(ctx, options(), |tx| async move {
         let count = "SELECT count(*) FROM mainstay_event_leases WHERE name = $1";
         let there: i64 = tx.query(count).bind(name).one(ctx).await?;
         if there == partitions {

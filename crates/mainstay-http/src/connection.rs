@@ -1,6 +1,5 @@
 //! One connection: HTTP/1 or HTTP/2 over a stream, its timers and its part in the drain.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,33 +8,31 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::routing::future::RouteFuture;
-use http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 use mainstay_core::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
-use tower::Service;
 
 use self::activity::{Activity, Verdict, tick};
 use self::io::Io;
+use self::protocol::Protocol;
 use crate::HttpSettings;
 use crate::drain::Lifeline;
 
 mod activity;
+mod entrance;
 mod io;
+mod protocol;
 
 /// How long a peer gets to take the goodbye of an idle connection: GOAWAY, close_notify.
 const GOODBYE_GRACE: Duration = Duration::from_secs(1);
 
 /// What every connection of a server shares.
 pub(crate) struct Connections {
-    builder: auto::Builder<DrainedExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<DrainedExecutor>,
     router: Router,
     limits: HttpSettings,
     lifeline: Lifeline,
@@ -60,10 +57,9 @@ impl Connection {
 
 impl Connections {
     pub(crate) fn new(router: Router, limits: HttpSettings, lifeline: Lifeline) -> Self {
-        let mut builder = auto::Builder::new(DrainedExecutor(lifeline.clone()));
         let (head_bytes, head_count) = parser_limits(&limits);
-        builder
-            .http1()
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             // Ours: the parser's timer starts at the end of the last response, so that it would cut idle connections,
             // and it costs an allocation per request.
@@ -71,16 +67,16 @@ impl Connections {
             .max_buf_size(head_bytes)
             .half_close(limits.allow_half_close);
         if let Some(count) = head_count {
-            builder.http1().max_headers(count);
+            http1.max_headers(count);
         }
-        builder
-            .http2()
+        let mut http2 = http2::Builder::new(DrainedExecutor(lifeline.clone()));
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_concurrent_streams)
             .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(Some(limits.http2_keep_alive_interval).filter(|interval| !interval.is_zero()))
             .keep_alive_timeout(limits.http2_keep_alive_interval.max(Duration::from_secs(1)));
-        Self { builder, router, limits, lifeline }
+        Self { http1, http2, router, limits, lifeline }
     }
 
     pub(crate) fn limits(&self) -> &HttpSettings {
@@ -99,13 +95,11 @@ impl Connections {
         // One scope per connection: requests would otherwise all lock the server's root to hear of a cut.
         let (context, _) = self.lifeline.root().with_cancel();
         let connection = Arc::new(Connection { context, peer, activity: Activity::new() });
-        let io = TokioIo::new(Io::new(stream, connection.clone(), permit, self.lifeline.tasks().token()));
-        let entrance = Entrance { router: self.router.clone(), connection: connection.clone() };
-        let http = pin!(self.builder.serve_connection_with_upgrades(io, entrance));
-        self.watch(http, &connection).await;
+        let io = Io::new(stream, connection.clone(), permit, self.lifeline.tasks().token());
+        self.watch(Protocol::new(self, io), &connection).await;
     }
 
-    async fn watch<S>(&self, mut http: std::pin::Pin<&mut Http<'_, S>>, connection: &Connection)
+    async fn watch<S>(&self, mut protocol: Protocol<'_, S>, connection: &Connection)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -115,10 +109,11 @@ impl Connections {
         let mut draining_since = None;
         let mut said_goodbye = false;
         let mut watched_head = None;
+        let mut watched_pause = None;
         let ended = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(result) = http.as_mut().poll(cx) {
-                    return Poll::Ready(result.map_err(|error| error.to_string()));
+                if let Poll::Ready(result) = protocol.poll(cx) {
+                    return Poll::Ready(result);
                 }
                 // Still here after a poll: a head that has begun and not ended is a rare one, so that the timer is
                 // touched for those only and not once per request.
@@ -129,6 +124,14 @@ impl Connections {
                     watched_head = head;
                     timer.as_mut().reset(deadline);
                 }
+                // A pause that has begun, once: moving a timer to a later moment takes no lock.
+                let pause = activity.pause_mark();
+                if pause != watched_pause && draining_since.is_none() {
+                    watched_pause = pause;
+                    if let Some(mark) = pause {
+                        timer.as_mut().reset(activity.rest_moment(mark));
+                    }
+                }
                 if draining_since.is_none() && draining.as_mut().poll(cx).is_ready() {
                     draining_since = Some(Instant::now());
                     timer.as_mut().reset(Instant::now());
@@ -137,20 +140,25 @@ impl Connections {
                 // and the verdict ends the connections on which nobody asks any more.
                 if draining_since.is_some() && !said_goodbye && activity.is_http2() {
                     said_goodbye = true;
-                    http.as_mut().graceful_shutdown();
+                    protocol.graceful_shutdown();
                     continue;
                 }
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 match activity.verdict(&self.limits, draining_since) {
-                    Verdict::Again(moment) => timer.as_mut().reset(moment),
+                    Verdict::Again(moment) => {
+                        timer.as_mut().reset(moment);
+                        if draining_since.is_none() && activity.may_rest() {
+                            protocol.rest(activity, cx);
+                        }
+                    }
                     Verdict::Stalled(why) => return Poll::Ready(Err(why.to_owned())),
                     // Not dropped: HTTP/2 says GOAWAY, TLS says close_notify, and a request that comes just now is
                     // still answered.
                     Verdict::Idle if !said_goodbye => {
                         said_goodbye = true;
-                        http.as_mut().graceful_shutdown();
+                        protocol.graceful_shutdown();
                         timer.as_mut().reset(Instant::now() + GOODBYE_GRACE);
                     }
                     Verdict::Idle => return Poll::Ready(Ok(())),
@@ -163,8 +171,6 @@ impl Connections {
     }
 }
 
-type Http<'a, S> = auto::UpgradeableConnection<'a, TokioIo<Io<S>>, Entrance, DrainedExecutor>;
-
 /// The parser's own limits: four times ours, so that a request that is only somewhat too large reaches the pipeline
 /// and is answered with a problem. Beyond, the parser answers 431 without a body and closes.
 fn parser_limits(limits: &HttpSettings) -> (usize, Option<usize>) {
@@ -173,25 +179,6 @@ fn parser_limits(limits: &HttpSettings) -> (usize, Option<usize>) {
     let bytes = limits.max_header_bytes.as_usize().saturating_mul(4).max(SMALLEST_BUFFER);
     let count = (limits.max_header_count >= PARSER_HEADERS).then(|| limits.max_header_count.saturating_mul(2));
     (bytes, count)
-}
-
-/// Where requests leave the connection and enter the router.
-struct Entrance {
-    router: Router,
-    connection: Arc<Connection>,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Entrance {
-    type Response = axum::response::Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.connection.peer));
-        request.extensions_mut().insert(self.connection.clone());
-        self.router.clone().call(request)
-    }
 }
 
 /// Runs HTTP/2 streams inside the drain.

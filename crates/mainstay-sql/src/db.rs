@@ -176,10 +176,10 @@ impl Db {
         self.transaction_with(ctx, TxOptions::new(), work).await
     }
 
-    /// As [`Db::transaction`], with an isolation level or read-only.
+    /// As [`Db::transaction`], with an isolation level, read-only or in the background.
     ///
     /// # Errors
-    /// As [`Db::transaction`]; options on a nested transaction, which can't differ from the outer one.
+    /// As [`Db::transaction`]; isolation or read-only on a nested transaction, which can't differ from the outer one.
     pub async fn transaction_with<T, F, Fut>(&self, ctx: &Context, options: TxOptions, work: F) -> Result<T>
     where
         F: FnMut(Tx) -> Fut,

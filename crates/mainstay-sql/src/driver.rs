@@ -56,6 +56,8 @@ pub(crate) struct Begin {
     /// `None` is the database's own default. SQLite is always serializable.
     pub(crate) isolation: Option<Isolation>,
     pub(crate) read_only: bool,
+    /// Whether it takes turns with those that aren't, where transactions wait for one another.
+    pub(crate) background: bool,
 }
 
 /// What a transaction may see of others, by the names of the SQL standard.

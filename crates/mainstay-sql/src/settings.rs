@@ -44,7 +44,8 @@ pub struct DatabaseSettings {
     pub url: SecretUrl,
     /// The most connections this process opens to a server. SQLite has one writer and its own number of readers.
     pub max_connections: u32,
-    /// How long a statement waits for a free connection before it fails with `Unavailable`.
+    /// How long a statement waits for a free connection before it fails with `Unavailable`. On SQLite it waits as long
+    /// for the lock of another process, and longer while processes that have it commit.
     #[serde(with = "duration")]
     pub acquire_timeout: Duration,
     /// How long opening a connection may take.

@@ -23,6 +23,7 @@ mod clock;
 mod connection;
 mod fault;
 mod file;
+mod patience;
 mod queue;
 mod session;
 mod stream;
@@ -31,7 +32,7 @@ mod worker;
 
 use clock::Stopwatch;
 use connection::{Opening, Role};
-use queue::Queue;
+use queue::{Line, Queue};
 use session::session;
 use stream::{StreamJob, serve_stream};
 use ticket::{Ticket, wait};
@@ -145,7 +146,7 @@ impl Sqlite {
         let ticket = Arc::new(Ticket::default());
         let (reply, answer) = oneshot::channel();
         let job = RunJob { call, ticket: ticket.clone(), queued: Stopwatch::start(), reply };
-        queue.push(Job::Run(job)).map_err(|_| closed())?;
+        queue.push(Line::Foreground, Job::Run(job)).map_err(|_| closed())?;
         wait(ctx, ticket, answer, Some(self.acquire_timeout)).await?
     }
 
@@ -161,7 +162,7 @@ impl Sqlite {
             if on_disk {
                 self.start_stream(job, place)?;
             } else {
-                self.writer.push(Job::Stream(job)).map_err(|_| closed())?;
+                self.writer.push(Line::Foreground, Job::Stream(job)).map_err(|_| closed())?;
             }
             // The stream owns the ticket from here: it is made before the wait, so that leaving gives the job up.
             let rows = inlet.into_rows(ctx, ticket.clone());
@@ -195,7 +196,9 @@ impl Sqlite {
         let guest = self.readers.is_some() && begin.is_none_or(|begin| begin.read_only);
         if !guest {
             let (job, ready, session) = session(begin, ticket.clone(), None);
-            self.writer.push(Job::Session(job)).map_err(|_| closed())?;
+            let background = begin.is_some_and(|begin| begin.background);
+            let line = if background { Line::Background } else { Line::Foreground };
+            self.writer.push(line, Job::Session(job)).map_err(|_| closed())?;
             wait(ctx, ticket, ready, Some(self.acquire_timeout)).await??;
             return Ok(Box::new(session));
         }

@@ -47,7 +47,7 @@ pub struct TxOptions {
 impl TxOptions {
     /// The database's own isolation level, for reading and writing.
     pub const fn new() -> Self {
-        Self { begin: Begin { isolation: None, read_only: false } }
+        Self { begin: Begin { isolation: None, read_only: false, background: false } }
     }
 
     /// Sets the isolation level. SQLite is serializable whatever is asked for.
@@ -61,6 +61,14 @@ impl TxOptions {
         self.begin.read_only = true;
         self
     }
+
+    /// Takes turns with other transactions of its kind: on SQLite, where all writers wait for one thread, it and the
+    /// others are served alternately, so that a backlog of background work delays a request by one transaction at most,
+    /// and requests delay the background by no more. Elsewhere, and on a nested transaction, it changes nothing.
+    pub const fn background(mut self) -> Self {
+        self.begin.background = true;
+        self
+    }
 }
 
 impl Tx {
@@ -68,7 +76,8 @@ impl Tx {
     /// transaction, or the savepoint that this handle belongs to, is rolled back.
     ///
     /// # Errors
-    /// [`Code::Internal`](mainstay_core::Code::Internal): the transaction has ended, or a nested one is open.
+    /// [`Code::Internal`](mainstay_core::Code::Internal): the transaction has ended, its hook has been called, or a nested
+    /// one is open.
     pub fn defer(&self, item: Deferred) -> Result<()> {
         self.0.handle().defer(item)
     }
@@ -239,8 +248,8 @@ async fn commit(ctx: &Context, session: Box<dyn Session>, hook: Option<Arc<dyn C
             Err(Error::unavailable("the outcome of the change is unknown").with_source(CommitUnknown))
         });
         match (&committed, hook) {
-            (Ok(()), Some(hook)) => hook.after_commit(Committed::Yes),
-            (Err(error), Some(hook)) if error.is::<CommitUnknown>() => hook.after_commit(Committed::Unknown),
+            (Ok(()), Some(hook)) => after_commit(&*hook, Committed::Yes),
+            (Err(error), Some(hook)) if error.is::<CommitUnknown>() => after_commit(&*hook, Committed::Unknown),
             _ => {}
         }
         committed
@@ -253,6 +262,14 @@ async fn commit(ctx: &Context, session: Box<dyn Session>, hook: Option<Arc<dyn C
         },
     };
     joined.unwrap_or_else(|panic| Err(Error::from_any(panic).context(CommitUnknown.to_string())))
+}
+
+/// Tells the hook. What is committed is so whatever the hook makes of it: its panic is not the transaction's.
+fn after_commit(hook: &dyn CommitHook, committed: Committed) {
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook.after_commit(committed)));
+    if told.is_err() {
+        tracing::error!(target: "mainstay::sql", ?committed, "the commit hook panicked after a COMMIT");
+    }
 }
 
 fn lost_a_conflict(error: &Error) -> bool {
@@ -435,6 +452,25 @@ mod tests {
         assert!(!COMMITTED.load(Ordering::SeqCst));
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(COMMITTED.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_panics_afterwards_undoes_nothing() {
+        struct Panics(AtomicBool);
+        impl CommitHook for Panics {
+            fn before_commit<'a>(&'a self, _: &'a Context, _: &'a Tx, _: Vec<Deferred>) -> BoxFuture<'a, Result<()>> {
+                Box::pin(async { Ok(()) })
+            }
+
+            fn after_commit(&self, committed: Committed) {
+                self.0.store(committed == Committed::Yes, Ordering::SeqCst);
+                std::panic::resume_unwind(Box::new("as a panic does, without its noise"));
+            }
+        }
+        let (db, hook) = (Fake::db(|| Box::pin(async { Ok(()) })), Arc::new(Panics(AtomicBool::new(false))));
+        db.set_commit_hook(hook.clone()).unwrap();
+        db.transaction(&Context::background(), |tx| async move { tx.defer(Box::new(1)) }).await.unwrap();
+        assert!(hook.0.load(Ordering::SeqCst));
     }
 
     #[tokio::test]

@@ -11,6 +11,8 @@ use mainstay_sql::testing::Harness;
 mod cancellation;
 #[path = "sql/faults.rs"]
 mod faults;
+#[path = "sql/hook.rs"]
+mod hook;
 #[path = "sql/mapping.rs"]
 mod mapping;
 #[path = "sql/postgres.rs"]
@@ -26,6 +28,7 @@ mod values;
 
 use cancellation::*;
 use faults::*;
+use hook::*;
 use mapping::*;
 use postgres::*;
 use streams::*;
@@ -78,6 +81,21 @@ fn main() -> ExitCode {
         a_failed_statement_that_was_ignored_is_never_committed_silently,
         conflicting_writers_all_succeed_in_the_end,
         statements_awaited_together_take_turns,
+        // The hook at their end.
+        what_was_deferred_arrives_once_in_order_and_in_the_transaction,
+        without_anything_deferred_the_hook_is_not_called,
+        a_closure_that_fails_calls_no_hook,
+        a_hook_that_fails_rolls_back,
+        a_conflict_of_the_hook_starts_again_with_nothing_deferred,
+        a_conflict_of_the_closure_starts_again_with_nothing_deferred,
+        savepoints_keep_and_undo_what_was_deferred_in_them,
+        a_savepoint_dropped_half_way_takes_what_was_deferred_with_it,
+        only_the_innermost_open_transaction_can_defer,
+        the_end_of_a_transaction_can_not_be_deferred_to,
+        rows_of_a_stream_may_be_deferred_as_they_come,
+        a_caller_who_leaves_during_the_commit_leaves_the_hook_told,
+        a_database_has_one_hook,
+        without_a_hook_nothing_can_be_deferred,
         what_comes_after_a_commit_is_called_once_and_never_without_it,
         // Cancellation.
         a_deadline_stops_a_statement_and_frees_its_connection,
@@ -86,10 +104,12 @@ fn main() -> ExitCode {
         a_full_pool_is_unavailable_in_time,
         closing_waits_for_what_is_in_hand
     ];
+    let harness = cases![harness; Sqlite, Postgres; a_commit_that_is_refused_tells_the_hook_nothing];
     let harness = cases![
         harness; Postgres, Mysql;
         a_server_that_is_not_there_is_unavailable_by_name,
         a_commit_whose_answer_is_lost_is_unknown_and_not_repeated,
+        a_commit_whose_answer_is_lost_is_unknown_to_the_hook,
         a_deadlock_is_aborted_and_tried_again
     ];
     let harness = cases![

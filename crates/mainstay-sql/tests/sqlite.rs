@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mainstay_core::{Code, Context, Result};
-use mainstay_sql::{DatabaseSettings, Db, FromRow};
+use mainstay_sql::{DatabaseSettings, Db, FromRow, TxOptions};
 use mainstay_telemetry::Metrics;
 use tokio::sync::oneshot;
 
@@ -84,6 +84,42 @@ async fn a_second_process_gets_its_turn() {
     let rounds: i64 = hot.await.unwrap();
     assert!(status.success());
     assert_eq!(db.read("SELECT n FROM counter").one::<i64>(&ctx).await.unwrap(), (rounds + 1) * WRITES);
+}
+
+/// Four databases in one process are as four processes to SQLite: they share nothing but the file. None of them is
+/// without work for a moment, and none may be told that the file is locked, however unlucky it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn four_processes_write_small_transactions_and_all_of_them_succeed() {
+    const HANDLES: i64 = 4;
+    const TRANSACTIONS: i64 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shared.db");
+    let ctx = Context::background();
+    let db = open(&file).await;
+    db.query("CREATE TABLE counter (n INTEGER NOT NULL)").execute(&ctx).await.unwrap();
+    db.query("INSERT INTO counter VALUES (0)").execute(&ctx).await.unwrap();
+    let mut handles = tokio::task::JoinSet::new();
+    for _ in 0..HANDLES {
+        let (db, ctx) = (open(&file).await, ctx.clone());
+        handles.spawn(async move {
+            let ctx = &ctx;
+            for round in 0..TRANSACTIONS {
+                let options = if round % 2 == 0 { TxOptions::new() } else { TxOptions::new().background() };
+                db.transaction_with(ctx, options, |tx| async move {
+                    let n: i64 = tx.read("SELECT n FROM counter").one(ctx).await?;
+                    tx.query("UPDATE counter SET n = $1").bind(n + 1).execute(ctx).await
+                })
+                .await?;
+            }
+            db.close(ctx).await;
+            Ok::<_, mainstay_core::Error>(())
+        });
+    }
+    while let Some(handle) = handles.join_next().await {
+        handle.unwrap().unwrap();
+    }
+    let n: i64 = db.read("SELECT n FROM counter").one(&ctx).await.unwrap();
+    assert_eq!(n, HANDLES * TRANSACTIONS);
 }
 
 #[tokio::test]

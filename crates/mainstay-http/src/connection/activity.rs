@@ -1,14 +1,16 @@
 //! [`Activity`]: what a connection has been doing, so that one timer can tell whether it has done it for too long.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::HttpSettings;
 
+mod rest;
+
 /// What an HTTP/2 client sends first.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection without a request lives on, at least, once the server drains: a request may be on its way.
 const LATE_REQUEST_GRACE: Duration = Duration::from_millis(100);
@@ -25,6 +27,12 @@ pub(super) struct Activity {
     preface: AtomicU8,
     /// Requests whose responses have not ended.
     open: AtomicU32,
+    /// Request bodies that somebody still holds, maybe beyond the response.
+    bodies: AtomicU32,
+    /// A request asked for another protocol.
+    asked_upgrade: AtomicBool,
+    /// The parser is being taken away: its end is not the connection's.
+    going_to_rest: AtomicBool,
     /// Moments as milliseconds since `born`, plus one; zero is "never".
     head_since: AtomicU64,
     idle_since: AtomicU64,
@@ -50,6 +58,9 @@ impl Activity {
             born: Instant::now(),
             preface: AtomicU8::new(0),
             open: AtomicU32::new(0),
+            bodies: AtomicU32::new(0),
+            asked_upgrade: AtomicBool::new(false),
+            going_to_rest: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -58,7 +69,13 @@ impl Activity {
 
     pub(super) fn received(&self, bytes: &[u8]) {
         self.watch_preface(bytes);
-        if self.open.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 && !self.is_http2() {
+        if self.open.load(Relaxed) == 0 && !self.is_http2() {
+            self.head_began();
+        }
+    }
+
+    pub(super) fn head_began(&self) {
+        if self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.mark(), Relaxed);
         }
     }
@@ -85,8 +102,32 @@ impl Activity {
         self.open.fetch_sub(1, Relaxed);
     }
 
+    pub(super) fn body_began(&self) {
+        self.bodies.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn body_ended(&self) {
+        self.bodies.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn upgrade_asked(&self) {
+        self.asked_upgrade.store(true, Relaxed);
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         usize::from(self.preface.load(Relaxed)) == PREFACE.len()
+    }
+
+    pub(super) fn is_http1(&self) -> bool {
+        self.preface.load(Relaxed) == NOT_HTTP2
+    }
+
+    pub(super) fn is_going_to_rest(&self) -> bool {
+        self.going_to_rest.load(Relaxed)
+    }
+
+    pub(super) fn going_to_rest(&self, going: bool) {
+        self.going_to_rest.store(going, Relaxed);
     }
 
     /// When the head that is coming in has to be complete.
@@ -108,20 +149,20 @@ impl Activity {
 
     fn judge(&self, limits: &HttpSettings, draining_since: Option<Instant>, now: Instant) -> Verdict {
         if let Some(since) = self.moment(&self.blocked_since) {
-            return at(since + limits.write_timeout, now, Verdict::Stalled("the client doesn't read its response"));
+            return by(since + limits.write_timeout, now, Verdict::Stalled("the client doesn't read its response"));
         }
         if self.open.load(Relaxed) > 0 {
             return Verdict::Again(now + limits.write_timeout); // the requests have deadlines of their own
         }
         if let Some(deadline) = self.head_deadline(limits) {
-            return at(deadline, now, Verdict::Stalled("the head of a request took too long"));
+            return by(deadline, now, Verdict::Stalled("the head of a request took too long"));
         }
         let silent = self.preface.load(Relaxed) == 0;
         let used = self.moment(&self.idle_since).unwrap_or(self.born);
         match draining_since {
-            Some(since) => at((since + LATE_REQUEST_GRACE).max(used + BUSY_CLIENT), now, Verdict::Idle),
-            None if silent => at(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
-            None => at(used + limits.idle_timeout, now, Verdict::Idle),
+            Some(since) => by((since + LATE_REQUEST_GRACE).max(used + BUSY_CLIENT), now, Verdict::Idle),
+            None if silent => by(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
+            None => by(used + limits.idle_timeout, now, Verdict::Idle),
         }
     }
 
@@ -150,8 +191,12 @@ impl Activity {
     fn moment(&self, mark: &AtomicU64) -> Option<Instant> {
         match mark.load(Relaxed) {
             0 => None,
-            mark => Some(self.born + Duration::from_millis(mark - 1)),
+            mark => Some(self.at(mark)),
         }
+    }
+
+    fn at(&self, mark: u64) -> Instant {
+        self.born + Duration::from_millis(mark - 1)
     }
 }
 
@@ -161,7 +206,7 @@ pub(super) fn tick(limits: &HttpSettings) -> Duration {
     shortest.max(Duration::from_millis(1))
 }
 
-fn at(deadline: Instant, now: Instant, verdict: Verdict) -> Verdict {
+fn by(deadline: Instant, now: Instant, verdict: Verdict) -> Verdict {
     if deadline <= now { verdict } else { Verdict::Again(deadline) }
 }
 

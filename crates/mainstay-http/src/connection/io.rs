@@ -1,20 +1,24 @@
-//! [`Io`]: a socket that notes what it does in the [`Connection`] it belongs to.
+//! [`Io`]: a socket that notes what it does in the [`Connection`] it belongs to, and can be read ahead of the parser.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Connection;
+use super::activity::PREFACE;
 
 /// A stream with its place among the connections: the permit and the drain are held until the stream is closed, also
 /// by a handler that took it over (a WebSocket).
 pub(super) struct Io<T> {
     stream: T,
+    /// What has been read and no parser has seen. Without an allocation while it is empty.
+    ahead: BytesMut,
     connection: Arc<Connection>,
     _permit: Option<OwnedSemaphorePermit>,
     _drain: TaskTrackerToken,
@@ -27,7 +31,21 @@ impl<T> Io<T> {
         permit: Option<OwnedSemaphorePermit>,
         drain: TaskTrackerToken,
     ) -> Self {
-        Self { stream, connection, _permit: permit, _drain: drain }
+        Self { stream, ahead: BytesMut::new(), connection, _permit: permit, _drain: drain }
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// What the next parser will see first.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Gives back what a parser has read and not used.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.ahead = BytesMut::from(bytes);
     }
 
     fn noted<V>(&self, written: Poll<V>) -> Poll<V> {
@@ -39,8 +57,18 @@ impl<T> Io<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl<T: AsyncRead + Unpin> Io<T> {
+    /// Waits until the peer has sent something, and keeps the first bytes of it for the parser: enough to tell the
+    /// protocol. Zero bytes are the end of what the peer sends.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; PREFACE.len()];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(self.poll_stream(cx, &mut buffer))?;
+        self.ahead.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Some(bytes) = buffer.filled().get(before..)
@@ -49,6 +77,20 @@ impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
             self.connection.activity.received(bytes);
         }
         read
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return self.poll_stream(cx, buffer);
+        }
+        let length = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(length));
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new(); // the empty rest of an allocation keeps all of it
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -78,6 +120,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Io<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection.activity.is_going_to_rest() {
+            return Poll::Ready(Ok(())); // the parser ends and the connection doesn't
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -17,13 +17,11 @@ use crate::{cases, table};
 const BAD_INPUT_BOUND: u64 = 64 * 1024;
 /// Each sends every case of the table eight times at once: some 500 exchanges.
 const ROUNDS: usize = 6;
-/// The most that 10,000 connections may add which never sent anything, in KiB; fewer may add their share.
-const SILENT_BOUND: u64 = 160 * 1024;
-/// The same for connections that wait for their second request: hyper keeps two buffers of 8 KiB for each.
-const USED_BOUND: u64 = 256 * 1024;
+/// The most that 10,000 connections may add which do nothing, in KiB; fewer may add their share.
+const IDLE_BOUND: u64 = 160 * 1024;
 /// How many idle connections are opened if nothing else is said. Each takes a file descriptor here and one there.
 const IDLE: usize = 2_000;
-/// Says another number, as `just idle-connections` does.
+/// Says another number, as `just bad-input-memory` does.
 const IDLE_VARIABLE: &str = "MAINSTAY_IDLE_CONNECTIONS";
 
 /// Every case at once, over and over, while somebody else asks for something harmless.
@@ -73,15 +71,15 @@ async fn ask(stream: &mut TcpStream) {
 
 /// Thousands of connections that never say anything.
 pub(crate) fn of_silent_connections(server: &ServerProcess) {
-    run(idle(server, SILENT_BOUND, false));
+    run(idle(server, false));
 }
 
 /// Thousands of connections between two requests.
 pub(crate) fn of_used_connections(server: &ServerProcess) {
-    run(idle(server, USED_BOUND, true));
+    run(idle(server, true));
 }
 
-async fn idle(server: &ServerProcess, bound: u64, used: bool) {
+async fn idle(server: &ServerProcess, used: bool) {
     let wanted = std::env::var(IDLE_VARIABLE).map_or(IDLE, |number| number.parse().unwrap());
     let count = wanted.min(open_files().saturating_sub(200));
     ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
@@ -96,7 +94,7 @@ async fn idle(server: &ServerProcess, bound: u64, used: bool) {
     }
     // Answered behind all of them, so that every one has been accepted.
     ask(&mut TcpStream::connect(server.addr).await.unwrap()).await;
-    let bound = bound * count as u64 / 10_000;
+    let bound = IDLE_BOUND * count as u64 / 10_000;
     if let (Some(before), Some(after)) = (before, server.resident_kib()) {
         let grown = after.saturating_sub(before);
         eprintln!("{count} {} connections: {grown} KiB more", if used { "used" } else { "silent" });

@@ -73,6 +73,22 @@ async fn idle_and_silent_connections_dont_hold_up_the_drain() {
 }
 
 #[tokio::test]
+async fn a_client_that_pauses_for_less_than_a_second_is_answered_once_more() {
+    let scene = Scene::new(Routes::new().route("/", get(|| async { "ok" }))).await;
+    let mut wire = scene.connect().await;
+    wire.request("GET /", "", "").await;
+    wire.answer().await;
+    // The pause is the client's: after 100 ms the server keeps nothing of the connection but its socket.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let stopping = tokio::spawn(scene.stop(LONG));
+    tokio::task::yield_now().await;
+    wire.request("GET /", "", "").await;
+    assert_eq!(wire.answer().await.headers["connection"], "close");
+    assert!(wire.closed().await.is_empty());
+    assert!(stopping.await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_request_that_was_half_sent_when_the_drain_began_is_answered() {
     let scene = Scene::new(Routes::new().route("/", get(|| async { "ok" }))).await;
     // The server has certainly read the first half when it has answered a request that came after it.

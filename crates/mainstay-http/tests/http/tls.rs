@@ -96,6 +96,21 @@ async fn the_protocol_is_chosen_by_alpn() {
 }
 
 #[tokio::test]
+async fn a_client_that_pauses_is_answered_again() {
+    let authority = Authority::new();
+    let folder = Folder::with(&authority.local());
+    let scene = scene(folder.settings()).await;
+    let mut stream = connect(&scene, &authority, &["http/1.1"]).await;
+    for _ in 0..3 {
+        assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200"));
+        // The pause is the client's: after 100 ms the server keeps nothing of the connection but its TLS.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(scene.stop(LONG).await.is_empty());
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "not told goodbye by TLS");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_the_one_meant_is_refused_by_the_client() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for (what, certificate, said) in [

@@ -301,7 +301,7 @@ async fn transactions_commit_roll_back_and_end_when_dropped() -> Result<()> {
     dropped.run(ctx, call("INSERT INTO a VALUES (1)", [])).await.unwrap();
     drop(dropped);
     let isolation = Some(Isolation::Serializable);
-    let mut kept = db.begin(ctx, Begin { isolation, read_only: false }).await.unwrap();
+    let mut kept = db.begin(ctx, Begin { isolation, ..Begin::default() }).await.unwrap();
     let mut level = kept
         .run(
             ctx,
@@ -324,7 +324,7 @@ async fn transactions_commit_roll_back_and_end_when_dropped() -> Result<()> {
     let mut back = db.begin(ctx, Begin::default()).await.unwrap();
     back.run(ctx, call("INSERT INTO a VALUES (4)", [])).await.unwrap();
     back.rollback().await.unwrap();
-    let mut reader = db.begin(ctx, Begin { read_only: true, isolation: None }).await.unwrap();
+    let mut reader = db.begin(ctx, Begin { read_only: true, ..Begin::default() }).await.unwrap();
     let error = reader.run(ctx, call("INSERT INTO a VALUES (5)", [])).await.unwrap_err();
     assert_eq!(kind(&error), DatabaseErrorKind::ReadOnly);
     drop(reader);
@@ -339,7 +339,7 @@ async fn a_transaction_given_up_at_its_beginning_is_not_left_open() -> Result<()
     let Scene { db, ctx, .. } = &scene;
     scene.run("CREATE TABLE a (id INT)").await.unwrap();
     for polls in 1..8 {
-        let mut begin = db.begin(ctx, Begin { isolation: Some(Isolation::ReadCommitted), read_only: false });
+        let mut begin = db.begin(ctx, Begin { isolation: Some(Isolation::ReadCommitted), ..Begin::default() });
         for _ in 0..polls {
             if futures_util::poll!(&mut begin).is_ready() {
                 break;

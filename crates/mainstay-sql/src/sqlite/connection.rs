@@ -12,6 +12,7 @@ use rusqlite::{CachedStatement, OpenFlags};
 use super::cell::{bind, value_of, weight};
 use super::clock::{Stopwatch, pause};
 use super::fault::{check, fault_of};
+use super::patience::Patience;
 use super::ticket::{Current, Ticket};
 use crate::driver::{Answer, Begin, Call, Want};
 use crate::fault::DatabaseError;
@@ -42,7 +43,7 @@ pub(super) enum Role {
 pub(super) struct Opening {
     pub(super) file: SqliteFile,
     pub(super) statement_cache: usize,
-    /// How long a lock that another process holds is waited for.
+    /// How long a lock that another process holds is waited for while nobody gets on; see [`Patience`].
     pub(super) lock_timeout: Duration,
 }
 
@@ -218,13 +219,12 @@ fn configured(opening: &Opening, role: Role, current: &Current) -> rusqlite::Res
     };
     let handler = current.clone();
     sqlite.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || handler.must_stop()))?;
-    let (handler, lock_timeout) = (current.clone(), opening.lock_timeout);
-    let mut since = Stopwatch::start();
+    let (handler, mut patience) = (current.clone(), Patience::new(&opening.file, opening.lock_timeout));
     sqlite.busy_handler(Some(move |tries: i32| {
         if tries == 0 {
-            since = Stopwatch::start();
+            patience.begin();
         }
-        if handler.must_stop() || since.elapsed() >= lock_timeout {
+        if handler.must_stop() || patience.is_over() {
             return false;
         }
         pause(LOCK_POLL);

@@ -7,9 +7,11 @@ use mainstay_core::{Code, Context, Result};
 use mainstay_telemetry::Metrics;
 
 use super::*;
+use crate::db::Db;
 use crate::driver::Want;
 use crate::fault::DatabaseError;
 use crate::row::{FromRow, Row};
+use crate::tx::TxOptions;
 use crate::value::Value;
 
 /// A statement that never ends by itself.
@@ -434,6 +436,57 @@ async fn two_processes_write_one_file_and_nobody_sees_it_locked() {
         task.unwrap();
     }
     assert_eq!(number(&databases[0], "SELECT n FROM a").await, 16 * 25);
+}
+
+/// How many transactions of a backlog are served before one that comes last of all.
+async fn served_before_a_late_one(backlog: TxOptions, late: TxOptions) -> u32 {
+    const BACKLOG: u32 = 50;
+    // Nobody may be turned away, however slow the machine is.
+    let Scene { db, ctx, folder: _folder, .. } =
+        with(|settings| settings.acquire_timeout = Duration::from_secs(60)).await;
+    run(&db, "CREATE TABLE a (id INTEGER)").await.unwrap();
+    let driver = Arc::new(db);
+    let (db, served) = (Db::with_driver(driver.clone()), Arc::new(AtomicU32::new(0)));
+    let all_wait = async |count| {
+        while driver.stats().waiting < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let holder = driver.begin(&ctx, Begin::default()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..BACKLOG {
+        let (db, ctx, served) = (db.clone(), ctx.clone(), served.clone());
+        tasks.spawn(async move {
+            let (ctx, served) = (&ctx, &*served);
+            let work = |tx: crate::Tx| async move {
+                served.fetch_add(1, Ordering::Relaxed);
+                tx.query("INSERT INTO a VALUES (1)").execute(ctx).await.map(drop)
+            };
+            db.transaction_with(ctx, backlog, work).await
+        });
+    }
+    all_wait(BACKLOG).await;
+    let served = &*served;
+    let late = db.transaction_with(&ctx, late, |_| async { Ok(served.load(Ordering::Relaxed)) });
+    let release = async {
+        all_wait(BACKLOG + 1).await;
+        holder.commit().await
+    };
+    let (before, released) = tokio::join!(late, release);
+    released.unwrap();
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap().unwrap();
+    }
+    assert_eq!(number(&driver, "SELECT count(*) FROM a").await, i64::from(BACKLOG));
+    before.unwrap()
+}
+
+#[tokio::test]
+async fn a_backlog_of_one_kind_delays_the_other_by_one_transaction_at_most() {
+    let (foreground, background) = (TxOptions::new(), TxOptions::new().background());
+    assert!(served_before_a_late_one(background, foreground).await <= 1);
+    assert!(served_before_a_late_one(foreground, background).await <= 1);
+    assert_eq!(served_before_a_late_one(foreground, foreground).await, 50); // among its own kind it is the last
 }
 
 #[tokio::test]

@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock::{Stopwatch, pause};
 use super::connection::{Connection, Opening, Ran, Role};
 use super::file::explain;
-use super::queue::Queue;
+use super::queue::{Queue, Waiting};
 use super::session::{SessionJob, serve_session};
 use super::stream::{StreamJob, serve_stream};
 use super::ticket::{Current, Ticket};
 use crate::driver::{Answer, Call};
 use crate::fault::DatabaseError;
 use crate::metrics::SqlMetrics;
+use crate::settings::SqliteFile;
 
 /// A writer that never rests takes a pause this often, and this long: longer than a second process waits between two
 /// tries for the lock, which it would otherwise hardly ever find free.
@@ -32,6 +33,17 @@ pub(super) enum Job {
     Session(SessionJob),
     /// Only in memory, where there is no second connection: the whole answer is read at once.
     Stream(StreamJob),
+}
+
+impl Waiting for Job {
+    fn is_given_up(&self) -> bool {
+        let ticket = match self {
+            Job::Run(job) => &job.ticket,
+            Job::Session(job) => &job.ticket,
+            Job::Stream(job) => &job.ticket,
+        };
+        ticket.is_cancelled()
+    }
 }
 
 /// A single statement that commits by itself.
@@ -135,24 +147,20 @@ fn spawn(
 }
 
 fn serve_lane(house: &House, connection: &Connection, role: Role, queue: &Queue<Job>) {
+    // A database in memory has no other process.
+    let shared = role == Role::Writer && house.opening.file != SqliteFile::Memory;
     let mut hot_since = Stopwatch::start();
     loop {
-        let job = match queue.try_pop() {
-            Some(job) => {
-                if role == Role::Writer && hot_since.elapsed() >= HOT {
-                    pause(BREATH);
-                    hot_since = Stopwatch::start();
-                }
-                job
-            }
-            None => match queue.pop() {
-                Some(job) => {
-                    hot_since = Stopwatch::start();
-                    job
-                }
-                None => return,
-            },
-        };
+        let waiting = Stopwatch::start();
+        let Some(job) = queue.pop() else { return };
+        // Moments between two jobs are no rest: a single caller who begins again as soon as it has its answer leaves the
+        // lock free for less than the others need to find it so.
+        if waiting.elapsed() >= BREATH {
+            hot_since = Stopwatch::start();
+        } else if shared && hot_since.elapsed() >= HOT {
+            pause(BREATH);
+            hot_since = Stopwatch::start();
+        }
         let _busy = Counted::new(&house.in_use);
         match job {
             Job::Run(job) => serve_run(house, connection, role, job),

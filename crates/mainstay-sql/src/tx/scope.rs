@@ -53,8 +53,10 @@ struct Slot {
     last_scope: u32,
     /// The savepoint to go back to before anything else.
     undo: Option<u32>,
-    /// What waits for the commit, each with the scope that it stands or falls with.
+    /// What waits for the commit, each with the scope that deferred it.
     deferred: Vec<(u32, Deferred)>,
+    /// Whether that was handed over, so that what came now would be lost.
+    sealed: bool,
 }
 
 /// The session on loan to one statement.
@@ -74,6 +76,7 @@ impl Open {
             last_scope: 0,
             undo: None,
             deferred: Vec::new(),
+            sealed: false,
         };
         Self(Arc::new(Shared {
             database: database.clone(),
@@ -88,9 +91,13 @@ impl Open {
         Handle { shared: self.0.clone(), scope: 0 }
     }
 
-    /// What was deferred and not undone, in order.
+    /// What was deferred and not undone, in order. Nothing more can be deferred.
     pub(super) fn take_deferred(&self) -> Vec<Deferred> {
-        let deferred = std::mem::take(&mut self.0.lock().deferred);
+        let deferred = {
+            let mut slot = self.0.lock();
+            slot.sealed = true;
+            std::mem::take(&mut slot.deferred)
+        };
         deferred.into_iter().map(|(_, item)| item).collect()
     }
 
@@ -125,7 +132,12 @@ impl Handle {
 
     pub(crate) fn defer(&self, item: Deferred) -> Result<()> {
         let mut slot = self.shared.lock();
-        slot.admit(self.scope)?;
+        slot.admit_scope(self.scope)?; // a stream doesn't matter: this needs no connection
+        if slot.sealed {
+            return Err(Error::internal(
+                "something was deferred to the end of a transaction that is at its end: its hook has been called",
+            ));
+        }
         slot.deferred.push((self.scope, item));
         Ok(())
     }
@@ -198,12 +210,7 @@ impl SavepointGuard {
         let sql = format!("RELEASE SAVEPOINT mainstay_{}", self.scope);
         self.shared.unless_ended(lease.session().script(ctx, &sql)).await?;
         // Taken off the list here, so that the guard, when it is dropped now, finds nothing to undo.
-        let mut slot = self.shared.lock();
-        slot.scopes.retain(|scope| *scope < self.scope);
-        let outer = slot.scopes.last().copied().unwrap_or_default();
-        for (scope, _) in slot.deferred.iter_mut().filter(|(scope, _)| *scope >= self.scope) {
-            *scope = outer;
-        }
+        self.shared.lock().scopes.retain(|scope| *scope < self.scope);
         Ok(())
     }
 }
@@ -213,6 +220,8 @@ impl Drop for SavepointGuard {
         let mut slot = self.shared.lock();
         if slot.scopes.contains(&self.scope) {
             slot.scopes.retain(|scope| *scope < self.scope);
+            // Scopes are numbered as they are opened and only the last one defers, so these are all that came since,
+            // also from scopes inside that were released.
             slot.deferred.retain(|(scope, _)| *scope < self.scope);
             slot.undo = Some(slot.undo.map_or(self.scope, |undo| undo.min(self.scope)));
         }
@@ -263,19 +272,25 @@ impl Shared {
 }
 
 impl Slot {
+    /// Whether a statement of this scope may run.
     fn admit(&self, scope: u32) -> Result<()> {
+        self.admit_scope(scope)?;
+        if self.streaming {
+            return Err(Error::internal(
+                "a stream of this transaction is still open, and its connection can do one thing at a time: collect \
+                 the rows with `all`, or drop the stream, before the next statement",
+            ));
+        }
+        Ok(())
+    }
+
+    fn admit_scope(&self, scope: u32) -> Result<()> {
         if self.ended || !self.scopes.contains(&scope) {
             return Err(ended());
         }
         if self.scopes.last() != Some(&scope) {
             return Err(Error::internal(
                 "a nested transaction is open: use the `Tx` that its closure is given until it has ended",
-            ));
-        }
-        if self.streaming {
-            return Err(Error::internal(
-                "a stream of this transaction is still open, and its connection can do one thing at a time: collect \
-                 the rows with `all`, or drop the stream, before the next statement",
             ));
         }
         Ok(())

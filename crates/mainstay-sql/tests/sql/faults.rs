@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mainstay_core::{Code, Result};
+use mainstay_core::{Code, Context, Result};
 use mainstay_sql::testing::Scene;
 use mainstay_sql::{CommitUnknown, DatabaseError, DatabaseErrorKind as Kind, DatabaseSettings, Db, TxOptions};
 use mainstay_telemetry::Metrics;
@@ -102,21 +102,7 @@ pub(crate) async fn a_commit_whose_answer_is_lost_is_unknown_and_not_repeated(
 ) -> Result<()> {
     db.query("CREATE TABLE entries (id INTEGER PRIMARY KEY)").execute(&ctx).await?;
     for (id, reaches_the_server) in [(1, false), (2, true)] {
-        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
-        let (user, rest) = rest.split_once('@').expect("a user");
-        let (server, database) = rest.split_once('/').expect("a database");
-        // The proxy has to be able to read what it breaks.
-        let and = if database.contains('?') { '&' } else { '?' };
-        let url = format!("{scheme}://{user}@{}/{database}{and}sslmode=disable", proxy.local_addr()?);
-        let server = server.to_owned();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = proxy.accept().await {
-                tokio::spawn(break_at_commit(client, server.clone(), reaches_the_server));
-            }
-        });
-        let fragile = Db::new(&DatabaseSettings::from_url(url), &Metrics::new())?;
-        fragile.connect(&ctx).await?;
+        let fragile = connected_through_a_proxy(&ctx, &settings, reaches_the_server).await?;
         let (ctx, attempts) = (&ctx, &AtomicU32::new(0));
         let error = fragile
             .transaction(ctx, |tx| async move {
@@ -134,6 +120,30 @@ pub(crate) async fn a_commit_whose_answer_is_lost_is_unknown_and_not_repeated(
         }
     }
     Ok(())
+}
+
+/// A handle whose connections break at their first COMMIT, before the server has read it or before it answers.
+pub(crate) async fn connected_through_a_proxy(
+    ctx: &Context,
+    settings: &DatabaseSettings,
+    reaches_the_server: bool,
+) -> Result<Db> {
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let (scheme, rest) = settings.url.expose().split_once("://").expect("a URL");
+    let (user, rest) = rest.split_once('@').expect("a user");
+    let (server, database) = rest.split_once('/').expect("a database");
+    // The proxy has to be able to read what it breaks.
+    let and = if database.contains('?') { '&' } else { '?' };
+    let url = format!("{scheme}://{user}@{}/{database}{and}sslmode=disable", proxy.local_addr()?);
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = proxy.accept().await {
+            tokio::spawn(break_at_commit(client, server.clone(), reaches_the_server));
+        }
+    });
+    let fragile = Db::new(&DatabaseSettings::from_url(url), &Metrics::new())?;
+    fragile.connect(ctx).await?;
+    Ok(fragile)
 }
 
 /// Carries bytes both ways until the client says COMMIT.

@@ -1,0 +1,61 @@
+//! The suite that every broker has to pass (feature `testing`), on every database.
+//!
+//! A crate that brings a broker runs it from a test program with `harness = false`:
+//!
+//! ```no_run
+//! use mainstay_events::EventsSettings;
+//! use mainstay_events::testing::{broker_suite, quick};
+//! use mainstay_sql::testing::Harness;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     broker_suite(Harness::new(), quick).run()
+//! }
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a case fails by panicking; the names of the cases say what they are"
+)]
+
+use mainstay_sql::Dialect;
+use mainstay_sql::testing::Harness;
+
+use crate::EventsSettings;
+
+mod failures;
+mod flow;
+mod order;
+mod scene;
+mod takeover;
+
+pub use scene::{Probe, Service, Step, applied, applied_count, eventually, prepare, publish, quick, quiet};
+
+const ALL: [Dialect; 3] = [Dialect::Sqlite, Dialect::Postgres, Dialect::Mysql];
+
+/// Adds the suite to `harness`, each case on each database, with what `settings` returns as the settings of its services.
+pub fn broker_suite(harness: Harness, settings: fn() -> EventsSettings) -> Harness {
+    macro_rules! suite {
+        ($harness:expr; $($module:ident::$case:ident),+ $(,)?) => {
+            $harness$(.on_each(&ALL, stringify!($case), move |scene| $module::$case(scene, settings())))+
+        };
+    }
+    suite![
+        harness;
+        flow::an_event_reaches_every_group_once,
+        flow::what_is_rolled_back_was_never_published,
+        flow::events_of_a_handler_are_published_with_its_effect,
+        flow::an_event_arrives_with_all_that_was_said_about_it,
+        flow::a_new_group_begins_where_it_says,
+        flow::a_paused_group_waits,
+        order::a_key_is_in_order_over_transactions_that_race,
+        order::a_key_is_in_order_over_services_that_come_and_go,
+        failures::a_failed_event_is_tried_again_and_only_its_key_waits,
+        failures::what_always_fails_becomes_a_dead_letter_with_its_reason,
+        failures::a_dead_letter_that_is_redriven_is_applied_once,
+        failures::a_failure_in_a_batch_undoes_only_itself,
+        takeover::a_killed_service_loses_nothing_and_doubles_nothing,
+        takeover::a_stop_finishes_what_is_in_hand_and_gives_the_rest_away,
+        takeover::a_stop_that_may_not_wait_names_what_it_cut,
+    ]
+}
