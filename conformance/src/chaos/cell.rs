@@ -155,6 +155,9 @@ impl Cell {
             }
             if self.plan.revive {
                 self.injected += self.fleet.revive().await;
+            } else if !self.plan.deadly && self.fleet.any_ended() {
+                self.failures.push(format!("{what}: a process ended by itself, or was ended by somebody else"));
+                return false;
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -148,6 +148,11 @@ impl Fleet {
         self.members.iter_mut().any(|member| member.name == name && member.process.exited().is_some())
     }
 
+    /// Whether any process has ended by itself.
+    pub fn any_ended(&mut self) -> bool {
+        self.members.iter_mut().any(|member| member.process.exited().is_some())
+    }
+
     /// Forgets what those of a role have written who are no more: it is about a database that is no more.
     pub fn forget_past(&mut self, role: Role) {
         self.past.retain(|(name, _)| !name.starts_with(role.name()));

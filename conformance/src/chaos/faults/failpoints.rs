@@ -41,7 +41,7 @@ fn plan(_: Dialect, form: Form) -> Plan {
 }
 
 async fn each(cell: &mut Cell) -> Result<()> {
-    let rounds = cell.form.of(1, 6);
+    let rounds = cell.form.of(1, 2);
     for round in 0..rounds {
         for (step, of_producers) in STEPS {
             for when in ["before", "after"] {
