@@ -117,11 +117,12 @@ impl Lane {
                 due = self.work(&mut head, &due) => due,
             };
             if self.engine.board.is_paused(self.group.name) {
+                // Whoever resumes the group says so here. The look that is due then is remembered by what it forgets.
+                self.cursor = None;
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = due.notified() => due.notify_one(),
+                    () = due.notified() => continue,
                 }
-                continue;
             }
             let engine = self.engine.clone();
             let permit = tokio::select! {

@@ -36,7 +36,7 @@ const BOXES: i64 = 2;
 const LIFE: Duration = Duration::from_millis(300);
 /// As long as customers keep coming where the shop is killed: some fifteen lives of it.
 const ARRIVALS: Duration = Duration::from_secs(6);
-/// When the killing ends, though not all is settled.
+/// When the killing ends, though not all is settled: on a busy machine a process takes seconds to start.
 const KILLS: u32 = 20;
 
 fn main() -> ExitCode {
