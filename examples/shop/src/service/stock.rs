@@ -28,7 +28,6 @@ pub struct Stock<O, P> {
     watchers: Watchers,
 }
 
-/// The stock that `orders` hold of `products`.
 impl<O: Orders, P: Products> Stock<O, P> {
     /// Stock of `products`, for `orders` whose changes `watchers` are told.
     pub fn new(orders: O, products: P, watchers: Watchers) -> Self {

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest that a customer who changes their mind needs for it.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(150);
 
+/// How often a customer looks whether the order is settled: fifty of them are not to keep the shop from settling it.
+const LOOK: Duration = Duration::from_millis(250);
+
 pub(crate) struct Customer {
     number: u32,
     name: String,
@@ -48,7 +51,7 @@ pub(crate) fn box_of(number: u32) -> String {
 }
 
 impl Customer {
-    pub(crate) fn new(number: u32, shop: Address, cancels: bool, arrivals: Option<Duration>) -> Result<Self> {
+    pub(crate) fn new(number: u32, shop: Address, client: Client, cancels: bool, arrivals: Option<Duration>) -> Self {
         let mind = match random(number, "mind", 4) {
             _ if !cancels => Mind::Keeps,
             0 => Mind::Keeps,
@@ -58,7 +61,7 @@ impl Customer {
         };
         let arrives_after = arrivals.map(|arrivals| part_of(arrivals, number, "arrival")).unwrap_or_default();
         let name = format!("customer-{number}");
-        Ok(Self { number, name, shop, client: Client::new()?, mind, arrives_after, unknown: 0 })
+        Self { number, name, shop, client, mind, arrives_after, unknown: 0 }
     }
 
     /// Returns how often it got no answer.
@@ -71,7 +74,7 @@ impl Customer {
             Mind::CancelsAfter(time) => sleep(time).await,
             Mind::CancelsOnceSettled => {
                 while self.ask::<Order>(ctx, &format!("/v1/orders/{id}")).await?.status == OrderStatus::Pending {
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(LOOK).await;
                 }
             }
         }

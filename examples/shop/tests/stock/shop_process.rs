@@ -62,6 +62,8 @@ impl ShopProcess {
             .env("SHOP_EVENTS__LEASE", "1s")
             // An event that was in hand at a kill waits before it is tried again, up to minutes in a real service.
             .env("SHOP_EVENTS__RETRY_MAX", "1s")
+            // Two hundred at once are patient; being told "busy, try again" would only have them come back.
+            .env("SHOP_DATABASE__ACQUIRE_TIMEOUT", "30s")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
