@@ -7,8 +7,10 @@
 //!
 //! `just chaos` runs the long form and prints a table, `tests/chaos.rs` the short one. `RIG_SEED` replays a run.
 
+pub mod broker;
 pub mod cell;
 pub mod check;
+pub mod disk;
 pub mod faults;
 pub mod fleet;
 pub mod form;

@@ -23,10 +23,47 @@ pub struct Plan {
     pub keep_alive: usize,
     /// How many clients open a connection per request.
     pub one_per_request: usize,
-    /// The longest a handler takes; each request asks for a time between 0 and this.
-    pub longest: Duration,
-    /// The id of the first row, so that loads on one database don't meet.
+    /// What is asked for.
+    pub work: Work,
+    /// The id of the first request, so that loads on one database don't meet.
     pub first_id: i64,
+}
+
+/// What clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Of the fixture: rows. The handler takes between 0 and this.
+    Rows(Duration),
+    /// Of the shop: one order in four requests, for a piece of one of the [`sku`]s by the customer whose name is the
+    /// request's id; else the product.
+    Orders,
+}
+
+/// How many products the shop's customers order.
+pub const PRODUCTS: i64 = 20;
+
+/// What the request `id` is about.
+pub fn sku(id: i64) -> String {
+    format!("tea-{}", id / 4 % PRODUCTS)
+}
+
+impl Work {
+    /// Whether the request `id` changes something.
+    fn writes(self, id: i64) -> bool {
+        matches!(self, Self::Rows(_)) || id % 4 == 0
+    }
+
+    /// Method, target and body.
+    fn request(self, id: i64) -> (&'static str, String, String) {
+        match self {
+            Self::Rows(longest) => ("POST", format!("/rows?ms={}&id={id}", took(id, longest)), String::new()),
+            Self::Orders if self.writes(id) => {
+                let body = format!(r#"{{"customer": "{id}", "lines": [{{"sku": "{}", "quantity": 1}}]}}"#, sku(id));
+                ("POST", "/v1/orders".to_owned(), body)
+            }
+            Self::Orders => ("GET", format!("/v1/products/{}", sku(id)), String::new()),
+        }
+    }
 }
 
 /// What became of the requests.
@@ -34,10 +71,12 @@ pub struct Plan {
 pub struct Tally {
     /// Requests whose connection was there.
     pub sent: u64,
-    /// Answers of 2xx: each is a row.
-    pub stored: u64,
-    /// Other answers.
-    pub other: Vec<u16>,
+    /// Answers of 2xx.
+    pub answered: u64,
+    /// Requests that change something and were answered with 2xx: what they say is stored.
+    pub stored: Vec<i64>,
+    /// Other answers: when, and their status.
+    pub other: Vec<(Instant, u16)>,
     /// Requests that got no whole answer: when, and how.
     pub lost: Vec<(Instant, String)>,
     /// Connections that were refused.
@@ -49,6 +88,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// When requests or connections failed, in whatever way but a reset.
+    pub fn failures(&self) -> impl Iterator<Item = Instant> {
+        let other = self.other.iter().map(|(when, _)| *when);
+        other.chain(self.lost.iter().map(|(when, _)| *when)).chain(self.refused.iter().copied())
+    }
+
     /// How many requests or connections failed, in whatever way.
     pub fn failed(&self) -> usize {
         self.other.len() + self.lost.len() + self.refused.len() + usize::try_from(self.reset).unwrap_or(usize::MAX)
@@ -88,6 +133,11 @@ impl Load {
         self.shared.tally().clone()
     }
 
+    /// How many requests were answered with 2xx up to now.
+    pub fn answered(&self) -> u64 {
+        self.shared.tally().answered
+    }
+
     /// Sends no more requests, waits for the answers of those on the way.
     pub async fn end(mut self) -> Tally {
         self.shared.end.store(true, Ordering::Relaxed);
@@ -123,24 +173,28 @@ async fn client(shared: Arc<Shared>, keeps_alive: bool) {
             },
         };
         let id = shared.next.fetch_add(1, Ordering::Relaxed);
-        let millis = took(id, shared.plan.longest);
+        let (method, target, body) = shared.plan.work.request(id);
         shared.tally().sent += 1;
         let began = Instant::now();
-        let target = format!("/rows?ms={millis}&id={id}");
-        let asked = wire.ask("POST", &target, keeps_alive);
+        let asked = wire.ask_with(method, &target, &body, keeps_alive);
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => {
                 let mut tally = shared.tally();
                 match answer.status {
-                    200..300 => tally.stored += 1,
-                    status => tally.other.push(status),
+                    200..300 => {
+                        tally.answered += 1;
+                        if shared.plan.work.writes(id) {
+                            tally.stored.push(id);
+                        }
+                    }
+                    status => tally.other.push((Instant::now(), status)),
                 }
                 drop(tally);
                 kept = (keeps_alive && !answer.closes).then_some(wire);
             }
             Ok(Err(error)) if fresh && !wire.heard && is_reset(&error) => shared.tally().reset += 1,
             Ok(Err(error)) => {
-                let text = format!("after {:?}, request {id} of {millis} ms: {error}", began.elapsed());
+                let text = format!("after {:?}, request {id}, {method} {target}: {error}", began.elapsed());
                 shared.tally().lost.push((Instant::now(), text));
             }
             Err(_) => shared.tally().lost.push((Instant::now(), format!("request {id}: no answer in {PATIENCE:?}"))),
@@ -192,8 +246,20 @@ impl Wire {
     /// # Errors
     /// Those of the socket, and `UnexpectedEof` when the connection ends inside the answer.
     pub async fn ask(&mut self, method: &str, target: &str, keeps_alive: bool) -> io::Result<Answer> {
+        self.ask_with(method, target, "", keeps_alive).await
+    }
+
+    /// Sends a request with a body of JSON, if it isn't empty, and reads its answer.
+    ///
+    /// # Errors
+    /// As [`Wire::ask`].
+    pub async fn ask_with(&mut self, method: &str, target: &str, json: &str, keeps_alive: bool) -> io::Result<Answer> {
         let close = if keeps_alive { "" } else { "connection: close\r\n" };
-        self.send(&format!("{method} {target} HTTP/1.1\r\nhost: fixture\r\ncontent-length: 0\r\n{close}\r\n")).await?;
+        let kind = if json.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let length = json.len();
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nhost: fixture\r\ncontent-length: {length}\r\n{kind}{close}\r\n");
+        self.send(&(head + json)).await?;
         self.answer().await
     }
 

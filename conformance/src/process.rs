@@ -66,6 +66,14 @@ impl Place {
         Ok(Wire::connect(self.admin).await?.ask("GET", path, false).await?.status)
     }
 
+    /// How many requests the service has in hand, as its metrics say.
+    pub async fn in_hand(&self) -> u64 {
+        let answer = Wire::connect(self.admin).await.unwrap().ask("GET", "/metrics", false).await.unwrap();
+        let text = String::from_utf8(answer.body).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("http_server_active_requests"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// How many rows the fixture has stored.
     pub fn rows(&self) -> u64 {
         let database = rusqlite::Connection::open(self.folder.path().join("data/fixture.db")).unwrap();
@@ -86,8 +94,8 @@ pub fn free_port() -> SocketAddr {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     loop {
-        // Test programs that run side by side begin at different places.
-        let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
+        // Test programs that run side by side begin at different places, far from each other though their ids are close.
+        let begin = u16::try_from(std::process::id().wrapping_mul(2_654_435_761) % u32::from(COUNT)).unwrap_or(0);
         let port = FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(addr).is_ok() {
@@ -162,6 +170,14 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let Some(id) = self.child.id() else { return }; // it has ended by itself and was waited for
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// How much memory it holds, in bytes.
+    pub fn resident(&self) -> u64 {
+        let id = self.child.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Asks it to end.

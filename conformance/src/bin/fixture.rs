@@ -21,12 +21,14 @@ fn build(app: &mut App) -> Result<()> {
     let db = app.database(migrations!("migrations"))?;
     let routes = Routes::new()
         .route("/work", get(work))
+        .route("/block", get(block))
         .route("/rows", post(store))
         .route("/endless", get(endless).without_deadline())
         .route("/events", get(events).without_deadline())
         .route("/echo", get(echo))
-        .with_state(db);
+        .with_state(db.clone());
     app.http(routes);
+    app.grpc(conformance::calls::service(db));
     Ok(())
 }
 
@@ -42,6 +44,15 @@ struct Work {
 /// Takes `ms` milliseconds.
 async fn work(Query(work): Query<Work>) -> &'static str {
     tokio::time::sleep(Duration::from_millis(work.ms)).await;
+    "done"
+}
+
+/// Holds a thread of the runtime for `ms` milliseconds: the mistake that a watchdog is there for.
+async fn block(Query(work): Query<Work>) -> &'static str {
+    let end = tokio::time::Instant::now() + Duration::from_millis(work.ms);
+    while tokio::time::Instant::now() < end {
+        std::hint::spin_loop();
+    }
     "done"
 }
 

@@ -8,8 +8,10 @@ use mainstay::prelude::*;
 use mainstay::sql::Dialect;
 use tokio::time::Instant;
 
+use super::broker::{BrokerServer, Carrier};
 use super::check::{Rules, check};
-use super::faults::{Fault, Plan};
+use super::disk::SmallDisk;
+use super::faults::{Fault, Plan, through};
 use super::fleet::{Fleet, REFUSED, Role, UNDONE, UNKNOWN};
 use super::form::Form;
 use super::ledger::{self, Depths};
@@ -42,8 +44,16 @@ pub struct Cell {
     pub fleet: Fleet,
     /// The network before its database, if the fault has to do with it.
     pub proxy: Option<Proxy>,
+    /// The disk of its database, if the fault has to do with it.
+    pub disk: Option<SmallDisk>,
+    /// The server of its events, if they have one.
+    pub broker: Option<BrokerServer>,
+    /// The network before that, if the fault has to do with it.
+    pub way: Option<Proxy>,
     /// How often the fault was inflicted.
     pub injected: u64,
+    /// What was measured on the way.
+    pub notes: Vec<String>,
     /// What was found wrong on the way.
     pub failures: Vec<String>,
     began: Instant,
@@ -53,9 +63,9 @@ pub struct Cell {
 ///
 /// # Errors
 /// What keeps it from being tried at all; what goes wrong once it runs is in the counts.
-pub async fn run(fault: &Fault, dialect: Dialect, form: Form, program: &Path) -> Result<Counts> {
-    let name = format!("{dialect}::{}", fault.name);
-    let mut cell = Cell::open(fault, dialect, form, &name, program).await?;
+pub async fn run(fault: &Fault, dialect: Dialect, carrier: Carrier, form: Form, program: &Path) -> Result<Counts> {
+    let name = name(fault, dialect, carrier);
+    let mut cell = Cell::open(through((fault.plan)(dialect, form), carrier), dialect, form, &name, program).await?;
     if let Err(error) = (fault.inflict)(&mut cell).await {
         cell.failures.push(format!("inflicting the fault: {}", error.report()));
     }
@@ -63,17 +73,37 @@ pub async fn run(fault: &Fault, dialect: Dialect, form: Form, program: &Path) ->
     Ok(counts)
 }
 
+/// How it is called in tests, as `postgres+nats::killed`.
+pub fn name(fault: &Fault, dialect: Dialect, carrier: Carrier) -> String {
+    format!("{dialect}{}::{}", carrier.suffix(), fault.name)
+}
+
 impl Cell {
-    async fn open(fault: &Fault, dialect: Dialect, form: Form, name: &str, program: &Path) -> Result<Self> {
+    async fn open(plan: Plan, dialect: Dialect, form: Form, name: &str, program: &Path) -> Result<Self> {
         let began = Instant::now();
-        let plan = (fault.plan)(dialect, form);
-        let store = if plan.private { Store::private(dialect).await? } else { Store::shared(dialect).await? };
+        let disk = if plan.small_disk { Some(SmallDisk::mount().await?) } else { None };
+        let store = match &disk {
+            Some(disk) => Store::on_disk(disk, dialect).await?,
+            None if plan.private => Store::private(dialect).await?,
+            None => Store::shared(dialect).await?,
+        };
         let proxy = match store.address() {
             Some(address) if plan.proxied => Some(Proxy::to(address).await?),
             _ => None,
         };
         let url = proxy.as_ref().map_or_else(|| store.url().to_owned(), |proxy| store.url_by(proxy.address()));
         let mut fleet = Fleet::new(program, url, plan.environment())?;
+        let broker = BrokerServer::start(plan.carrier).await?;
+        let way = match &broker {
+            Some(broker) if plan.broker_proxied => Some(Proxy::to(broker.address()).await?),
+            _ => None,
+        };
+        if let Some(broker) = broker.as_ref().filter(|_| !plan.begins_embedded) {
+            fleet.set("EVENTS_URL", broker.url_by(way.as_ref().map_or(broker.address(), Proxy::address)));
+        }
+        if plan.carrier == Carrier::Moody {
+            fleet.set("RIG_PART__BROKER", fleet.folder().join("broker.db").display().to_string());
+        }
         fleet.set("RIG_PART__SEED", Random::named(form.seed, name).next().to_string());
         let (migrated, said) = fleet.run(&["migrate", "up"]).await?;
         if !migrated {
@@ -82,7 +112,9 @@ impl Cell {
         let db = store.connect().await?;
         ledger::seed_keys(&db, &Context::background(), (0..plan.keys).map(|key| format!("key-{key}"))).await?;
         let random = Random::named(form.seed, name);
-        let mut cell = Self { form, plan, random, store, db, fleet, proxy, injected: 0, failures: Vec::new(), began };
+        let (injected, notes, failures) = (0, Vec::new(), Vec::new());
+        let mut cell =
+            Self { form, plan, random, store, db, fleet, proxy, disk, broker, way, injected, notes, failures, began };
         cell.populate().await;
         Ok(cell)
     }
@@ -99,6 +131,11 @@ impl Cell {
                 self.failures.push(format!("{name} was never ready"));
             }
         }
+    }
+
+    /// The URL of the server of its events, past every proxy.
+    pub fn broker_url(&self) -> Option<String> {
+        self.broker.as_ref().map(|broker| broker.url_by(broker.address()))
     }
 
     /// Counts one more.
@@ -137,22 +174,28 @@ impl Cell {
         (!names.is_empty()).then(|| names[self.random.index(names.len())].clone())
     }
 
-    /// Looks again and again until `happened`, and writes down a failure if it never does.
+    /// Looks again and again until `happened`, and writes down a failure if it doesn't and nothing gets on any more: how
+    /// fast a machine is that builds something else meanwhile, is no finding.
     pub async fn until(
         &mut self,
         what: &str,
         mut happened: impl for<'a> FnMut(&'a mut Self) -> BoxFuture<'a, bool>,
     ) -> bool {
         let patience = Duration::from_secs(self.form.of(45, 300));
-        let end = Instant::now() + patience;
+        let (mut end, mut reached) = (Instant::now() + patience, (0, 0));
         while !happened(self).await {
             if Instant::now() > end {
                 let depths = self.depths().await;
                 let (sent, applied) = (self.sent().await, self.applied().await);
-                self.failures
-                    .push(format!("{what}: not within {patience:?} ({sent} sent, {applied} applied, {depths:?})"));
-                return false;
+                if (sent, applied) == reached {
+                    let standstill =
+                        format!("{what}: not within {patience:?} ({sent} sent, {applied} applied, {depths:?})");
+                    self.failures.push(standstill);
+                    return false;
+                }
+                (end, reached) = (Instant::now() + patience, (sent, applied));
             }
+            self.restart_server().await;
             if self.plan.revive {
                 self.injected += self.fleet.revive().await;
             } else if !self.plan.deadly && self.fleet.any_ended() {
@@ -160,6 +203,18 @@ impl Cell {
                 return false;
             }
             tokio::time::sleep(LOOK).await;
+        }
+        true
+    }
+
+    /// Starts the database's server again if it has ended over a full disk, as a service manager does: whether it had.
+    pub async fn restart_server(&mut self) -> bool {
+        let Some(server) = self.store.server().filter(|_| self.plan.small_disk) else { return false };
+        if !server.has_ended() {
+            return false;
+        }
+        if let Err(error) = server.start_again().await {
+            self.failures.push(format!("starting the database again: {}", error.report()));
         }
         true
     }
@@ -172,10 +227,14 @@ impl Cell {
 
     /// Waits until nothing is left to do. Only without producers this is an end.
     pub async fn until_quiet(&mut self) -> bool {
-        self.until("Q: quiescence", |cell| {
-            Box::pin(async move { cell.depths().await.is_some_and(|depths| depths.quiet()) })
-        })
-        .await
+        self.until("Q: quiescence", |cell| Box::pin(async move { cell.is_quiet().await })).await
+    }
+
+    async fn is_quiet(&self) -> bool {
+        let Some(depths) = self.depths().await.filter(Depths::quiet) else { return false };
+        // What is with the broker is in no table of ours.
+        let done = self.applied().await + usize::try_from(depths.dead).unwrap_or_default();
+        self.plan.carrier == Carrier::Embedded || done >= self.sent().await
     }
 
     /// Asks all of a role to end, and expects them to end in order.
@@ -209,9 +268,13 @@ impl Cell {
             .await;
         }
         self.dismiss(Role::Worker).await;
+        self.until("the database answers", |cell| Box::pin(async move { cell.depths().await.is_some() })).await;
         let counts = self.judge(name, program).await?;
         self.db.close(&glance()).await;
         self.store.remove().await?;
+        if let Some(broker) = &mut self.broker {
+            broker.stop(true).await;
+        }
         Ok(counts)
     }
 
@@ -247,6 +310,7 @@ impl Cell {
             unknown: history.unknown.len(),
             seed: self.form.seed,
             took: self.began.elapsed(),
+            notes: self.notes.clone(),
             failures: self.failures.clone(),
         };
         if !counts.failures.is_empty() {

@@ -4,18 +4,27 @@ use futures_util::future::BoxFuture;
 use mainstay::prelude::*;
 use mainstay::sql::Dialect;
 
+use super::broker::Carrier;
 use super::cell::{Cell, RULES};
 use super::check::Rules;
 use super::form::Form;
 
+mod broker;
 mod clock;
 mod connections;
+mod cutover;
+mod disk;
 mod failpoints;
 mod locks;
+mod outside;
 mod poison;
 mod processes;
 mod restore;
 mod rollout;
+mod slow;
+mod soak;
+
+pub use soak::SOAK;
 
 /// One way in which things go wrong.
 pub struct Fault {
@@ -57,8 +66,16 @@ pub struct Plan {
     pub rate: u64,
     /// Whether the database needs a server of its own.
     pub private: bool,
+    /// Whether it needs a disk of its own that can be filled, and a server on it.
+    pub small_disk: bool,
     /// Whether the processes reach it by a proxy.
     pub proxied: bool,
+    /// What carries events.
+    pub carrier: Carrier,
+    /// Whether the processes reach the broker by a proxy.
+    pub broker_proxied: bool,
+    /// Whether processes know nothing of the broker in the beginning.
+    pub begins_embedded: bool,
     /// Whether processes may end in any way.
     pub deadly: bool,
     /// Whether those that have ended by themselves are replaced, which counts as the fault.
@@ -80,7 +97,11 @@ impl Plan {
             keys: 40,
             rate: form.rate,
             private: false,
+            small_disk: false,
             proxied: false,
+            carrier: Carrier::Embedded,
+            broker_proxied: false,
+            begins_embedded: false,
             deadly: false,
             revive: false,
             no_refusals: false,
@@ -116,8 +137,11 @@ impl Plan {
 /// All faults, in the order of the table.
 pub const ALL: &[Fault] = &[
     processes::KILLED,
+    outside::KILLED,
     failpoints::EACH_POINT,
+    outside::EACH_POINT,
     processes::STOPPED,
+    outside::STOPPED,
     connections::CUT_AT_COMMIT,
     connections::SERVER_RESTARTED,
     connections::TERMINATED,
@@ -129,10 +153,38 @@ pub const ALL: &[Fault] = &[
     restore::RESTORED,
     poison::POISON,
     poison::REDRIVEN,
+    slow::SLOW,
     rollout::SCALED,
     clock::SKEWED,
     locks::STORM,
     rollout::DEPLOYED,
+    disk::FULL,
+];
+
+/// Those that are done once more where a broker carries the events, in the order of the table. 5c, 10 and 12 are left
+/// out: what they are about ends before the broker, or is not the service's to restore.
+pub const THROUGH_BROKERS: &[Fault] = &[
+    outside::KILLED,
+    outside::EACH_POINT,
+    outside::STOPPED,
+    connections::CUT_AT_COMMIT,
+    connections::SERVER_RESTARTED,
+    connections::TERMINATED,
+    broker::RESTARTED,
+    broker::AWAY,
+    connections::SILENT,
+    broker::SILENT,
+    locks::RELAY_DOWN,
+    locks::HELD_OPEN,
+    poison::POISON,
+    poison::REDRIVEN,
+    slow::SLOW,
+    rollout::SCALED,
+    clock::SKEWED,
+    locks::STORM,
+    rollout::DEPLOYED,
+    disk::FULL,
+    cutover::CUT_OVER,
 ];
 
 fn everywhere(_: Dialect) -> On {
@@ -145,6 +197,22 @@ fn on_servers(dialect: Dialect, why_not: &'static str) -> On {
 
 fn usual(_: Dialect, form: Form) -> Plan {
     Plan::new(form)
+}
+
+/// The same through the test's own broker. It is asked for news again and again, by stream, so there are few of them; but
+/// enough that a process more gets some from those who are there. A key has one event under way at a time, and one in four
+/// is sent again, so that there are fewer events in a second.
+fn outside(plan: Plan) -> Plan {
+    through(plan, Carrier::Moody)
+}
+
+/// The same through a broker: `plan` itself where that is the embedded one, or where it has one already.
+pub fn through(plan: Plan, carrier: Carrier) -> Plan {
+    match carrier {
+        Carrier::Embedded => plan,
+        Carrier::Moody => Plan { carrier, rate: plan.rate.min(200), ..plan }.with("RIG_EVENTS__PARTITIONS", 8),
+        _ => Plan { carrier, ..plan }.with("RIG_EVENTS__PARTITIONS", 8),
+    }
 }
 
 /// Deaths are the fault itself and are counted by it.

@@ -35,8 +35,13 @@ pub const UNDONE: &str = "undone for certain";
 pub const UNKNOWN: &str = "outcome unknown";
 /// What a producer logs of an error that a user would have seen.
 pub const REFUSED: &str = "publishing failed";
+/// What a producer logs in the end of how long its transactions took.
+pub const TOOK: &str = "transactions took";
 /// What a producer logs of a pair of transactions that began in one order and were committed in the other.
 pub const INTERLEAVED: &str = "interleaved";
+
+/// What a worker logs when it begins with an event whose handler takes its time.
+pub const SLOW: &str = "a slow step begins";
 
 /// All processes on one database.
 #[derive(Debug)]
@@ -75,6 +80,11 @@ impl Fleet {
         Ok(Self { program, folder, url, environment, members: Vec::new(), past: Vec::new(), started: 0 })
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Starts go to another database from here on.
     pub fn move_to(&mut self, url: String) {
         self.url = url;
@@ -107,9 +117,25 @@ impl Fleet {
     /// # Errors
     /// When it can't be started.
     pub async fn run(&self, arguments: &[&str]) -> Result<(bool, String)> {
-        let output = self.command().args(arguments).kill_on_drop(true).output().await?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+        self.running(arguments, &[]).await
+    }
+
+    /// As [`Fleet::run`], with settings of its own, while others do something to the fleet.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn running(
+        &self,
+        arguments: &[&str],
+        own: &[(&str, &str)],
+    ) -> impl Future<Output = Result<(bool, String)>> + Send + use<> {
+        let mut command = self.command();
+        command.args(arguments).envs(own.iter().copied()).kill_on_drop(true);
+        async move {
+            let output = command.output().await?;
+            let said = [output.stdout, output.stderr].concat();
+            Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+        }
     }
 
     /// Starts a process and doesn't wait for it. Returns its name.
@@ -136,6 +162,11 @@ impl Fleet {
     /// The names of those that play a role, the oldest first.
     pub fn names(&self, role: Role) -> Vec<String> {
         self.members.iter().filter(|member| member.role == role).map(|member| member.name.clone()).collect()
+    }
+
+    /// All names, with their roles.
+    pub fn members(&self) -> Vec<(String, Role)> {
+        self.members.iter().map(|member| (member.name.clone(), member.role)).collect()
     }
 
     /// All names.
@@ -203,6 +234,12 @@ impl Fleet {
             self.replace(name).await;
         }
         u64::try_from(ended.len()).unwrap_or(u64::MAX)
+    }
+
+    /// How much memory one holds, in bytes.
+    pub fn resident(&self, name: &str) -> u64 {
+        let member = self.members.iter().find(|member| member.name == name);
+        member.map_or(0, |member| member.process.resident())
     }
 
     /// Everything that was written with `text` in it.

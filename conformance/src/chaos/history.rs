@@ -22,10 +22,12 @@ pub enum Temper {
     Hanging,
     /// It takes its process with it.
     Killing,
+    /// It takes ten times as long as a lease lasts.
+    Slow,
 }
 
 impl Temper {
-    /// Every temper that is not tame, the least harmful first.
+    /// Every temper that does harm, the least first.
     pub const WILD: [Self; 5] = [Self::Moody, Self::Failing, Self::Panicking, Self::Hanging, Self::Killing];
 
     /// As it is stored.
@@ -35,12 +37,12 @@ impl Temper {
 
     /// From what was stored.
     pub fn from_code(code: i64) -> Self {
-        Self::WILD.into_iter().find(|temper| temper.code() == code).unwrap_or(Self::Tame)
+        Self::WILD.into_iter().chain([Self::Slow]).find(|temper| temper.code() == code).unwrap_or(Self::Tame)
     }
 
     /// Whether it can't be applied as long as the handler isn't mended.
     pub fn is_poison(self) -> bool {
-        !matches!(self, Self::Tame | Self::Moody)
+        !matches!(self, Self::Tame | Self::Moody | Self::Slow)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the supervisor reads in the database: how far the run is, what it left behind.
 
 use mainstay::prelude::*;
-use mainstay::sql::FromRow;
+use mainstay::sql::{FromRow, sql};
 use serde::Deserialize;
 
 use super::history::{Applied, History, Parked, Sent, Temper};
@@ -66,6 +66,21 @@ pub async fn sent(db: &Db, ctx: &Context) -> Result<usize> {
 pub async fn applied(db: &Db, ctx: &Context) -> Result<usize> {
     let count: i64 = db.read("SELECT count(*) FROM applied").one(ctx).await?;
     Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// How many events have ever waited for another try, by the numbers that were given to them. Each process that falls silent
+/// leaves some there, and each failure; one that has ended in order leaves none.
+///
+/// # Errors
+/// Those of a statement.
+pub async fn ever_waited(db: &Db, ctx: &Context) -> Result<i64> {
+    let given = sql! {
+        sqlite: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'mainstay_event_retries'",
+        postgres: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM mainstay_event_retries_pos_seq",
+        mysql: "SELECT CAST(coalesce(AUTO_INCREMENT, 1) AS SIGNED) - 1 FROM information_schema.TABLES \
+                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'mainstay_event_retries'",
+    };
+    db.read(given).one(ctx).await
 }
 
 /// Makes the counters that give each key its numbers.

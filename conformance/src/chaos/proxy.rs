@@ -25,6 +25,8 @@ pub struct Proxy {
 pub struct Weather {
     /// Connections of another generation are cut.
     generation: u64,
+    /// Nothing passes on connections that are older than this.
+    freezes: u64,
     /// Nothing passes, and nobody is told. What is sent meanwhile arrives when it ends, if the connection lives.
     pub silent: bool,
     /// Everything that is sent to the server takes so much longer.
@@ -67,8 +69,8 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (forecast, counts) = (forecast.clone(), counting.clone());
                 tokio::spawn(async move {
-                    let generation = forecast.borrow().generation;
-                    let _ = Way { forecast, counts, generation }.carry(client, server).await; // whoever closes ends it
+                    let Weather { generation, freezes, .. } = *forecast.borrow();
+                    let _ = Way { forecast, counts, generation, freezes }.carry(client, server).await; // whoever closes ends it
                 });
             }
         });
@@ -90,6 +92,12 @@ impl Proxy {
         self.set(|weather| weather.generation += 1);
     }
 
+    /// Silences every connection of the moment for good, as a router does that has forgotten it and tells nobody. New ones
+    /// are not touched.
+    pub fn freeze(&self) {
+        self.set(|weather| weather.freezes += 1);
+    }
+
     /// How many connections were broken by the weather.
     pub fn broken(&self) -> u64 {
         self.counts.broken.load(Ordering::SeqCst)
@@ -97,7 +105,9 @@ impl Proxy {
 
     /// Fair weather. What was silent goes on.
     pub fn heal(&self) {
-        self.set(|weather| *weather = Weather { generation: weather.generation, ..Weather::default() });
+        self.set(|weather| {
+            *weather = Weather { generation: weather.generation, freezes: weather.freezes, ..Weather::default() }
+        });
     }
 }
 
@@ -113,6 +123,7 @@ struct Way {
     forecast: watch::Receiver<Weather>,
     counts: Arc<Counts>,
     generation: u64,
+    freezes: u64,
 }
 
 impl Way {
@@ -123,7 +134,8 @@ impl Way {
         let (mut asked, mut answered) = (vec![0; 16 << 10], vec![0; 16 << 10]);
         let (mut asks, mut sent) = (true, 0);
         loop {
-            let now = *self.forecast.borrow_and_update();
+            let mut now = *self.forecast.borrow_and_update();
+            now.silent |= now.freezes > self.freezes;
             if now.generation != self.generation || now.reset_after.is_some_and(|limit| sent >= limit) {
                 return self.reset(client);
             }

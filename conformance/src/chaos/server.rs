@@ -41,7 +41,15 @@ impl PrivateServer {
     /// # Errors
     /// When its programs are missing or fail.
     pub async fn start(dialect: Dialect) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(&std::env::temp_dir(), dialect).await
+    }
+
+    /// One whose data are in `parent`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_in(parent: &Path, dialect: Dialect) -> Result<Self> {
+        let folder = tempfile::tempdir_in(parent)?;
         if is_root() {
             // Servers refuse to run as root.
             run(Command::new("chown").arg(owner(dialect)).arg(folder.path())).await?;
@@ -96,6 +104,11 @@ impl PrivateServer {
         };
         self.process = Some(Process::prepared(&mut command, ready).await);
         Ok(())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.exited().is_some())
     }
 
     /// Ends it: in order, or at once as in a crash.
@@ -161,17 +174,21 @@ fn owner(dialect: Dialect) -> &'static str {
 }
 
 fn run_as(dialect: Dialect, program: &Path) -> Command {
+    run_as_user(owner(dialect), program)
+}
+
+/// As `user` if we are root, because servers refuse that.
+pub(super) fn run_as_user(user: &str, program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
-    let user = owner(dialect);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--init-groups"]).arg(program);
     command.current_dir("/"); // one that this user may enter
     command
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -185,7 +202,7 @@ fn postgres_program(name: &str) -> Option<PathBuf> {
     programs.filter(|program| program.exists()).max()
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|program| program.exists())

@@ -9,6 +9,7 @@ use mainstay::telemetry::Metrics;
 use mainstay_sql::testing::TestDatabase;
 use tokio::process::Command;
 
+use super::disk::SmallDisk;
 use super::server::{self, PrivateServer};
 
 /// An empty database that a cell can do anything with.
@@ -24,6 +25,8 @@ pub struct Store {
 enum Keep {
     Shared(TestDatabase),
     Private(Box<PrivateServer>),
+    /// A file, without a server.
+    File,
 }
 
 /// The database's name on a server of its own.
@@ -47,7 +50,22 @@ impl Store {
         if dialect == Dialect::Sqlite {
             return Self::shared(dialect).await;
         }
-        let server = PrivateServer::start(dialect).await?;
+        Self::on(PrivateServer::start(dialect).await?, dialect).await
+    }
+
+    /// A database whose files are on `disk`; so is its server's whole folder, where it has one.
+    ///
+    /// # Errors
+    /// As [`private`](Store::private).
+    pub async fn on_disk(disk: &SmallDisk, dialect: Dialect) -> Result<Self> {
+        if dialect == Dialect::Sqlite {
+            let url = format!("sqlite://{}/{NAME}.db", disk.path().display());
+            return Ok(Self { dialect, url, keep: Keep::File });
+        }
+        Self::on(PrivateServer::start_in(disk.path(), dialect).await?, dialect).await
+    }
+
+    async fn on(server: PrivateServer, dialect: Dialect) -> Result<Self> {
         let admin = connect(&server.url(if dialect == Dialect::Postgres { "postgres" } else { "" }), 1).await?;
         admin.query("CREATE DATABASE rig").execute(&Context::background()).await?;
         admin.close(&Context::background()).await;
@@ -87,7 +105,7 @@ impl Store {
     pub fn server(&mut self) -> Option<&mut PrivateServer> {
         match &mut self.keep {
             Keep::Private(server) => Some(server),
-            Keep::Shared(_) => None,
+            Keep::Shared(_) | Keep::File => None,
         }
     }
 
@@ -153,6 +171,7 @@ impl Store {
                 server.stop(true).await;
                 Ok(())
             }
+            Keep::File => Ok(()), // it goes with its disk
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mainstay::sql::Dialect;
 
+use super::broker::Carrier;
+
 /// What became of one fault on one database.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -14,6 +16,8 @@ pub struct Outcome {
     pub fault: &'static str,
     /// Where it happened.
     pub dialect: Dialect,
+    /// With which broker.
+    pub carrier: Carrier,
     /// How it went.
     pub result: Ran,
 }
@@ -56,6 +60,8 @@ pub struct Counts {
     pub seed: u64,
     /// How long all of it took.
     pub took: Duration,
+    /// What was measured on the way.
+    pub notes: Vec<String>,
     /// Why the row is a failure; empty if it is none.
     pub failures: Vec<String>,
 }
@@ -67,7 +73,8 @@ impl Outcome {
     }
 
     fn row(&self) -> String {
-        let (number, fault, database) = (self.number, self.fault, self.dialect);
+        let (number, fault) = (self.number, self.fault);
+        let database = format!("{}{}", self.dialect, self.carrier.title());
         match &self.result {
             Ran::NotApplicable(why) => format!("| {number} | {fault} | {database} | n/a: {why} |||||||||| "),
             Ran::Skipped(why) => format!("| {number} | {fault} | {database} | skipped: {why} |||||||||| "),

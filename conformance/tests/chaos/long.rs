@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
+use conformance::chaos::broker::Carrier;
 use conformance::chaos::cell;
 use conformance::chaos::faults::{self, Fault, On};
 use conformance::chaos::form::Form;
@@ -19,14 +20,20 @@ pub(crate) fn run() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut outcomes = Vec::new();
-    for fault in faults::ALL {
-        for dialect in DATABASES {
-            let name = format!("{dialect}::{}", fault.name);
-            if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted)) {
+    let embedded = faults::ALL.iter().map(|fault| (fault, &[Carrier::Embedded][..]));
+    let through = faults::THROUGH_BROKERS.iter().map(|fault| (fault, &[Carrier::Nats, Carrier::RabbitMq][..]));
+    let soak = [Carrier::Embedded, Carrier::Nats, Carrier::RabbitMq];
+    let soak = std::iter::once((&faults::SOAK, &soak[..]));
+    for (fault, carriers) in embedded.chain(through).chain(soak) {
+        for (dialect, carrier) in DATABASES.iter().flat_map(|at| carriers.iter().map(move |with| (*at, *with))) {
+            let name = cell::name(fault, dialect, carrier);
+            let named = wanted.iter().any(|wanted| name.contains(wanted));
+            // A day is not for those who only want everything.
+            if !named && (!wanted.is_empty() || fault.name == faults::SOAK.name) {
                 continue;
             }
-            let result = runtime.block_on(one(fault, dialect, form));
-            let outcome = Outcome { number: fault.number, fault: fault.title, dialect, result };
+            let result = runtime.block_on(one(fault, dialect, carrier, form));
+            let outcome = Outcome { number: fault.number, fault: fault.title, dialect, carrier, result };
             if let Ran::Counted(counts) = &outcome.result {
                 println!("{name}: {counts:?}");
             }
@@ -38,13 +45,16 @@ pub(crate) fn run() -> ExitCode {
     if outcomes.iter().all(proved) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn one(fault: &Fault, dialect: Dialect, form: Form) -> Ran {
+async fn one(fault: &Fault, dialect: Dialect, carrier: Carrier, form: Form) -> Ran {
+    if let Err(missing) = carrier.installed() {
+        return Ran::Skipped(missing);
+    }
     match (fault.on)(dialect) {
         On::NotApplicable(why) => return Ran::NotApplicable(why),
         On::Missing(what) => return Ran::Skipped(what),
         On::Yes => {}
     }
-    match cell::run(fault, dialect, form, Path::new(RIG)).await {
+    match cell::run(fault, dialect, carrier, form, Path::new(RIG)).await {
         Ok(counts) => Ran::Counted(Box::new(counts)),
         Err(error) => {
             let failures = vec![error.report().to_string()];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use conformance::chaos::broker::Carrier;
 use conformance::chaos::cell;
 use conformance::chaos::faults::{Fault, On, Plan};
 use conformance::chaos::form::Form;
@@ -65,7 +66,7 @@ fn mutated(form: Form, how: &str) -> Plan {
 }
 
 async fn run(plan: fn(Dialect, Form) -> Plan) -> Result<Counts> {
-    cell::run(&broken(plan), Dialect::Sqlite, Form::short(), Path::new(super::RIG)).await
+    cell::run(&broken(plan), Dialect::Sqlite, Carrier::Embedded, Form::short(), Path::new(super::RIG)).await
 }
 
 #[track_caller]

@@ -11,8 +11,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::{Code, Error, Result};
 
+mod current;
 mod identity;
 
+pub use current::Scoped;
 pub use identity::{Principal, RequestId, Trace};
 
 /// What every operation is told about the work it belongs to: how long it may take, whether anyone still waits for

@@ -10,7 +10,7 @@ mod code;
 mod detail;
 
 pub use code::Code;
-pub use detail::{Detail, ErrorInfo, FieldViolation};
+pub use detail::{AnyDetail, Detail, ErrorInfo, FieldViolation};
 
 /// `Result` with [`Error`] as its error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -22,11 +22,11 @@ mod task;
 
 pub use byte_size::{ByteSize, InvalidByteSize};
 pub use component::Component;
-pub use context::{Canceler, Cause, Context, Principal, RequestId, Trace};
-pub use error::{Chain, Code, Detail, Error, ErrorInfo, FieldViolation, Result, ResultExt};
+pub use context::{Canceler, Cause, Context, Principal, RequestId, Scoped, Trace};
+pub use error::{AnyDetail, Chain, Code, Detail, Error, ErrorInfo, FieldViolation, Result, ResultExt};
 pub use fan::{fan_in, fan_out, fan_out_unordered};
 pub use group::Group;
-pub use lifecycle::{Budgets, Lifecycle, Phase, Report, Stopped, Stopper};
+pub use lifecycle::{Budgets, Lifecycle, Phase, Report, Roster, Standing, Stopped, Stopper};
 pub use pool::{JobHandle, WorkerPool};
 pub use secret::{Secret, SecretUrl, mask_url};
 pub use singleflight::Singleflight;

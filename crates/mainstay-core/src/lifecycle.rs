@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use crate::{Canceler, Cause, Code, Component, Context, Error, Result, task};
 
 mod report;
+mod roster;
 mod start;
 
 pub use report::{Phase, Report, Stopped};
+pub use roster::{Roster, Standing};
 
 /// How long starting and stopping may take.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,7 @@ pub struct Budgets {
 pub struct Lifecycle {
     budgets: Budgets,
     components: Vec<Arc<dyn Component>>,
+    roster: Roster,
     phase: watch::Sender<Phase>,
     stopper: Stopper,
     stops: mpsc::UnboundedReceiver<Stop>,
@@ -76,17 +79,23 @@ impl Lifecycle {
     pub fn new(budgets: Budgets) -> Self {
         let (sender, stops) = mpsc::unbounded_channel();
         let (phase, _) = watch::channel(Phase::Starting);
-        Self { budgets, components: Vec::new(), phase, stopper: Stopper(sender), stops }
+        Self { budgets, components: Vec::new(), roster: Roster::default(), phase, stopper: Stopper(sender), stops }
     }
 
     /// Adds a component. It starts after, and stops before, all that were added earlier.
     pub fn add(&mut self, component: Arc<dyn Component>) {
+        self.roster.add(&*component);
         self.components.push(component);
     }
 
     /// Where the service stands: what readiness is answered from.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// Which component does what, to look at while this runs.
+    pub fn roster(&self) -> Roster {
+        self.roster.clone()
     }
 
     /// The handle for signal handlers and tests.
@@ -106,7 +115,7 @@ impl Lifecycle {
         tokio::select! {
             biased;
             _ = self.stops.recv() => report.cancelled = true, // dropping a start that is under way releases it
-            outcome = start_all(&self.components, &ctx, self.budgets.start, &mut started) => report.error = outcome.err(),
+            outcome = start_all((&self.components, &self.roster), &ctx, self.budgets.start, &mut started) => report.error = outcome.err(),
         }
         let components: Vec<_> = self.components[..started].to_vec();
 
@@ -134,7 +143,7 @@ impl Lifecycle {
         tokio::select! {
             biased;
             () = hurry(&mut self.stops, !replaced) => report.hurried = true,
-            stopped = stop_all(&components, &ctx, self.budgets, was_ready && !replaced) => report.stopped = stopped,
+            stopped = stop_all((&components, &self.roster), &ctx, self.budgets, was_ready && !replaced) => report.stopped = stopped,
         }
         running.end().await;
         self.phase.send_replace(Phase::Stopped);
@@ -154,14 +163,16 @@ async fn hurry(stops: &mut mpsc::UnboundedReceiver<Stop>, mut asked: bool) {
 
 /// Starts in order; `started` counts those that returned `Ok`, also when this future is dropped half way.
 async fn start_all(
-    components: &[Arc<dyn Component>],
+    (components, roster): (&[Arc<dyn Component>], &Roster),
     ctx: &Context,
     budget: Duration,
     started: &mut usize,
 ) -> Result<()> {
     let ctx = ctx.with_timeout(budget);
     for component in components {
+        roster.note(*started, "starting");
         start::with_retry(&**component, &ctx).await?;
+        roster.note(*started, "running");
         tracing::debug!(component = component.name(), "started");
         *started += 1;
     }
@@ -206,7 +217,12 @@ fn lost(error: JoinError) -> Error {
     }
 }
 
-async fn stop_all(components: &[Arc<dyn Component>], ctx: &Context, budgets: Budgets, settle: bool) -> Vec<Stopped> {
+async fn stop_all(
+    (components, roster): (&[Arc<dyn Component>], &Roster),
+    ctx: &Context,
+    budgets: Budgets,
+    settle: bool,
+) -> Vec<Stopped> {
     const RESERVE: Duration = Duration::from_secs(1);
     if settle && !budgets.settle.is_zero() {
         tracing::info!(settle = ?budgets.settle, "not ready: waiting for load balancers to notice");
@@ -218,7 +234,9 @@ async fn stop_all(components: &[Arc<dyn Component>], ctx: &Context, budgets: Bud
         let reserved = RESERVE.saturating_mul(u32::try_from(left).unwrap_or(u32::MAX)).min(budgets.stop / 2);
         let ctx = ctx.with_deadline(deadline - reserved);
         let began = Instant::now();
+        roster.note(left, "stopping");
         let cut = component.stop(&ctx).await;
+        roster.note(left, "stopped");
         for name in &cut {
             tracing::warn!(component = component.name(), cut = %name, "cut");
         }

@@ -11,15 +11,15 @@ use crate::{Context, Error, Result};
 
 /// Runs `work` under `ctx` and turns a panic, also one from a destructor, into an error.
 ///
-/// Nothing of `work` is left when this returns: the future is dropped first. `work` isn't called at all once `ctx` is
-/// done.
+/// What `work` logs carries the identity of `ctx`. Nothing of `work` is left when this returns: the future is dropped
+/// first. `work` isn't called at all once `ctx` is done.
 pub(crate) async fn run<F, Fut, T>(ctx: &Context, what: &str, started_at: &Location<'_>, work: F) -> Result<T>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<T>>,
 {
     // The state that a panic may leave half changed is the work's own, and it is dropped here.
-    let guarded = AssertUnwindSafe(ctx.run(async { work(ctx.clone()).await })).catch_unwind();
+    let guarded = AssertUnwindSafe(ctx.run(ctx.scope(async { work(ctx.clone()).await }))).catch_unwind();
     guarded.await.unwrap_or_else(|panic| Err(panicked(format_args!("{what} started at {started_at}"), &*panic)))?
 }
 

@@ -1,3 +1,4 @@
+DROP TABLE mainstay_event_intakes;
 DROP TABLE mainstay_inbox;
 DROP TABLE mainstay_event_members;
 DROP TABLE mainstay_event_leases;

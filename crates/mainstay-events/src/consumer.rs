@@ -1,16 +1,14 @@
 //! [`Consumer`]: what a service does about an event, and the group it does it for.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use mainstay_core::{BoxFuture, Context, Error, Result};
 use mainstay_sql::Tx;
 
 use crate::Event;
+use crate::panics::caught;
 
 /// Reacts to one type of event, for one group.
 ///
@@ -128,16 +126,9 @@ impl<C: Consumer> Handler for Typed<C> {
                 Error::data_loss("an event whose payload can't be read").with_source(Undecodable(error))
             })?;
             // What a panic may leave half done is undone with the transaction.
-            let handled = AssertUnwindSafe(async { self.0.handle(ctx, tx, event).await }).catch_unwind().await;
-            handled.unwrap_or_else(|panic| Err(panicked(&*panic)))
+            caught("the handler", async { self.0.handle(ctx, tx, event).await }).await
         })
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Error::internal(format!("the handler panicked: {text}"))
 }
 
 /// What is known of a group before anything runs.
@@ -146,11 +137,12 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) start: Start,
     handlers: Vec<(&'static str, Arc<dyn Handler>)>,
+    topics: Vec<&'static str>,
 }
 
 impl Group {
     pub(crate) fn new(name: &'static str, start: Start) -> Self {
-        Self { name, start, handlers: Vec::new() }
+        Self { name, start, handlers: Vec::new(), topics: Vec::new() }
     }
 
     pub(crate) fn add<C: Consumer>(&mut self, consumer: C) -> Result<()> {
@@ -162,7 +154,13 @@ impl Group {
             return Err(Error::internal(format!("the consumers of the group `{group}` differ in where they start")));
         }
         self.handlers.push((event, Arc::new(Typed(consumer))));
+        self.topics.push(C::Event::TOPIC);
         Ok(())
+    }
+
+    /// The topics of its events; one may be there twice.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.topics.iter().copied()
     }
 
     pub(crate) fn handler(&self, event_type: &str) -> Option<&Arc<dyn Handler>> {
@@ -170,8 +168,23 @@ impl Group {
     }
 }
 
-/// Whether `name` can be a group's, a topic's or a type's.
+/// Whether `name` can be a group's, a topic's or a type's: lower-case words with dots between them.
 pub(crate) fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=100).contains(&name.len()) && name.bytes().all(plain)
+    (1..=100).contains(&name.len()) && name.bytes().all(plain) && !name.split('.').any(str::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn names_are_those_that_the_derive_takes() {
+        for name in ["a", "shop.order.placed", "v2.order_line-added", &"x".repeat(100)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "Shop", "a b", "a/b", "größe", ".a", "a.", "a..b", &"x".repeat(101)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
 }

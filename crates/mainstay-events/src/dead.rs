@@ -5,10 +5,13 @@ use mainstay_sql::{Db, FromRow, Sql, Tx, values};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::envelope::Record;
 use crate::failpoint::failpoint;
+use crate::intake::INTAKE;
 use crate::lease::options;
 use crate::log;
+use crate::message::Message;
+use crate::outbox::Outbox;
+use crate::relay::REFUSED;
 use crate::retry::{self, Why};
 
 /// An event that was given up for one group.
@@ -17,7 +20,8 @@ use crate::retry::{self, Why};
 pub struct DeadLetter {
     /// By which it is shown, redriven and discarded.
     pub id: i64,
-    /// The group that could not handle it.
+    /// The group that could not handle it; `(relay)` for what the broker refused, `(intake)` for what came from the broker
+    /// and is no event.
     #[row(rename = "grp")]
     pub group: String,
     /// The event's own id.
@@ -26,7 +30,7 @@ pub struct DeadLetter {
     pub event_type: String,
     /// The event's key.
     pub event_key: Option<String>,
-    /// `attempts`, `permanent`, `undecodable` or `crash`.
+    /// `attempts`, `permanent`, `undecodable`, `crash` or, of what the broker did not take, `refused`.
     pub reason: String,
     /// The last error, with its causes.
     pub error: String,
@@ -45,6 +49,7 @@ pub(crate) enum Reason {
     Permanent,
     Undecodable,
     Crash,
+    Refused,
 }
 
 impl Reason {
@@ -54,6 +59,7 @@ impl Reason {
             Reason::Permanent => "permanent",
             Reason::Undecodable => "undecodable",
             Reason::Crash => "crash",
+            Reason::Refused => "refused",
         }
     }
 }
@@ -62,7 +68,7 @@ impl Reason {
 pub(crate) struct Burial<'a> {
     pub(crate) group: &'a str,
     pub(crate) part: i32,
-    pub(crate) record: &'a Record,
+    pub(crate) record: &'a Message,
     pub(crate) reason: Reason,
     pub(crate) error: &'a str,
     pub(crate) attempts: i64,
@@ -81,10 +87,10 @@ pub(crate) async fn bury(ctx: &Context, tx: &Tx, burial: Burial<'_>) -> Result<(
     let row = values![
         group,
         i64::from(part),
-        record.event_id,
+        record.id,
         record.event_type.as_str(),
         record.topic.as_str(),
-        record.event_key.clone(),
+        record.key.clone(),
         meta,
         record.payload.clone(),
         reason.as_str(),
@@ -116,38 +122,55 @@ pub(crate) async fn list(
     db.read(list.push_bind(" ORDER BY id LIMIT ", i64::from(limit))).all(ctx).await
 }
 
+/// How many dead letters a group has.
+pub(crate) async fn count(ctx: &Context, db: &Db, group: &str) -> Result<i64> {
+    db.read("SELECT count(*) FROM mainstay_dead_letters WHERE grp = $1").bind(group).one(ctx).await
+}
+
 /// One dead letter, and its event as a CloudEvent.
 pub(crate) async fn show(ctx: &Context, db: &Db, id: i64) -> Result<(DeadLetter, serde_json::Value)> {
     let letter = db.read(Sql::new(COLUMNS).push_bind(" WHERE id = ", id)).optional(ctx).await?;
     let letter: DeadLetter = letter.ok_or_else(|| Error::not_found(format!("dead letter {id}")))?;
     let record =
         "SELECT event_id, event_type, topic, event_key, meta, payload FROM mainstay_dead_letters WHERE id = $1";
-    let record: Record = db.read(record).bind(id).one(ctx).await?;
+    let record: Message = db.read(record).bind(id).one(ctx).await?;
     Ok((letter, record.cloud_event()))
 }
 
 /// Moves a dead letter back among the events that are tried, with all its attempts ahead. `false`: it is not there (any
 /// more), so that redriving twice does it once.
-pub(crate) async fn redrive(ctx: &Context, db: &Db, id: i64) -> Result<bool> {
+pub(crate) async fn redrive(ctx: &Context, db: &Db, outbox: &Outbox, id: i64) -> Result<bool> {
     #[derive(FromRow)]
     struct Letter {
         grp: String,
         part: i32,
         first_failed_at: i64,
         #[row(flatten)]
-        record: Record,
+        record: Message,
     }
     let redriven = db
         .transaction_with(ctx, options(), |tx| async move {
             let letter = "SELECT grp, part, first_failed_at, event_id, event_type, topic, event_key, meta, payload \
                           FROM mainstay_dead_letters WHERE id = $1";
             let Some(letter) = tx.query(letter).bind(id).optional::<Letter>(ctx).await? else { return Ok(false) };
+            if letter.grp == INTAKE {
+                return Err(Error::failed_precondition(
+                    "what came from the broker and is no event can't be redriven: have it sent again, and discard it",
+                ));
+            }
+            if letter.grp == REFUSED {
+                let deleted = delete(ctx, &tx, id).await?;
+                if deleted {
+                    tx.defer(Box::new(outbox.again(letter.record)?))?;
+                }
+                return Ok(deleted);
+            }
             log::hold(ctx, &tx, &letter.grp, letter.part).await?;
             // Whoever deletes the row is the one who redrives it.
             if !delete(ctx, &tx, id).await? {
                 return Ok(false);
             }
-            let head = match &letter.record.event_key {
+            let head = match &letter.record.key {
                 Some(key) => !retry::is_parked(ctx, &tx, &letter.grp, key).await?,
                 None => true,
             };

@@ -3,15 +3,19 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mainstay_core::{Code, Context, Result};
 use mainstay_sql::Db;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use uuid::Uuid;
 
-use crate::consumer::Group;
+use crate::broker::Broker;
+use crate::consumer::{Group, Start};
+use crate::intake::{INTAKE, Topic};
 use crate::lease::{Leases, RELAY};
 use crate::metrics::EventMetrics;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
+use crate::route::Standing;
 use crate::settings::EventsSettings;
 
 pub(crate) struct Engine {
@@ -22,8 +26,17 @@ pub(crate) struct Engine {
     pub(crate) leases: Leases,
     pub(crate) board: Board,
     pub(crate) groups: Vec<(Arc<Group>, Arc<Pace>)>,
+    /// None: the embedded one.
+    pub(crate) broker: Option<Arc<dyn Broker>>,
+    /// What is taken in from it.
+    pub(crate) topics: Vec<Topic>,
+    /// The way that events take, and ours.
+    pub(crate) standing: Arc<Standing>,
     /// Held by each transaction of a consumer.
     pub(crate) permits: Semaphore,
+    /// Shared by transactions with handlers, but for one whose event may be what ended a process: that has the process to
+    /// itself, so that no other event is in hand, and to blame, when it does so again.
+    pub(crate) company: RwLock<()>,
     /// Told when a partition may be free to take.
     pub(crate) look: Notify,
 }
@@ -45,14 +58,57 @@ impl Engine {
         outbox: Arc<Outbox>,
         groups: Vec<Arc<Group>>,
         partitions: u32,
+        (broker, standing): (Option<Arc<dyn Broker>>, Arc<Standing>),
     ) -> Self {
-        let names = std::iter::once(RELAY).chain(groups.iter().map(|group| group.name)).collect();
-        let leases = Leases::new(db.clone(), Uuid::new_v4(), settings.lease, names, partitions);
+        let topics = if broker.is_some() { topics(&groups) } else { Vec::new() };
+        let intake = (!topics.is_empty()).then_some(INTAKE);
+        let names = std::iter::once(RELAY).chain(intake).chain(groups.iter().map(|group| group.name)).collect();
+        let leases = Leases::new(db.clone(), Uuid::new_v4(), settings.lease, (names, &standing.ours), partitions);
         let permits = Semaphore::new(usize::try_from(settings.concurrency).unwrap_or(Semaphore::MAX_PERMITS));
         let board = Board::new(&groups, partitions);
         let paced = |group| (group, Arc::new(Pace::new(settings.batch)));
+        groups.iter().for_each(|group| metrics.expect(group.name));
         let groups = groups.into_iter().map(paced).collect();
-        Self { db, settings, metrics, outbox, leases, board, groups, permits, look: Notify::new() }
+        Self {
+            db,
+            settings,
+            metrics,
+            outbox,
+            leases,
+            board,
+            groups,
+            broker,
+            topics,
+            standing,
+            permits,
+            company: RwLock::default(),
+            look: Notify::new(),
+        }
+    }
+
+    /// Opens what will be read, so that a broker that would lose events is found at the start. One that can't be reached
+    /// is no reason not to start: requests are served, what they publish waits in the outbox.
+    pub(crate) async fn check_topics(&self, ctx: &Context) -> Result<()> {
+        let Some(broker) = &self.broker else { return Ok(()) };
+        for topic in &self.topics {
+            let limited = ctx.with_timeout(broker.traits().publish_timeout);
+            match limited.run(broker.open(&limited, topic.name, self.leases.partitions())).await.flatten() {
+                Ok(_) => {}
+                Err(error) if matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded) && !ctx.is_done() => {
+                    let (broker, error) = (broker.name(), error.report().to_string());
+                    tracing::warn!(target: "mainstay::events", broker, error, "the broker can't be reached now");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.context(format!("opening the topic `{}`", topic.name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// What this process has leases for.
+    pub(crate) fn lease_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let intake = (!self.topics.is_empty()).then_some(INTAKE);
+        std::iter::once(RELAY).chain(intake).chain(self.group_names())
     }
 
     /// The names of the groups that this process runs.
@@ -100,6 +156,21 @@ impl Board {
     pub(crate) fn is_paused(&self, group: &str) -> bool {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).contains(group)
     }
+}
+
+/// What the groups consume.
+pub(crate) fn topics(groups: &[Arc<Group>]) -> Vec<Topic> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for group in groups {
+        let from_the_oldest = group.start == Start::Earliest;
+        for name in group.topics() {
+            match topics.iter_mut().find(|topic| topic.name == name) {
+                Some(topic) => topic.from_the_oldest |= from_the_oldest,
+                None => topics.push(Topic { name, from_the_oldest }),
+            }
+        }
+    }
+    topics
 }
 
 fn index(part: i32) -> Option<usize> {

@@ -14,10 +14,13 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::{Broker, Guarded};
 use crate::consumer::{Group, is_name};
+use crate::cutover::Cutover;
 use crate::dead::{self, DeadLetter};
-use crate::engine::Engine;
+use crate::engine::{Engine, topics};
 use crate::failpoint::failpoint;
+use crate::intake::{INTAKE, Intake};
 use crate::janitor::janitor;
 use crate::lane::Lane;
 use crate::lease::{Changes, Place, RELAY};
@@ -25,8 +28,10 @@ use crate::metrics::EventMetrics;
 use crate::operate::{self, Lag, OutboxState};
 use crate::outbox::Outbox;
 use crate::pulse::pulse;
+use crate::route::{EMBEDDED, Route, Standing, Turn};
 use crate::settings::EventsSettings;
-use crate::{Consumer, Event, schema};
+use crate::steady::Steady;
+use crate::{Consumer, Event, route, schema};
 
 /// How long a stop that was cut waits for what it cut to be undone.
 const UNDO: Duration = Duration::from_secs(1);
@@ -46,6 +51,7 @@ struct Inner {
     outbox: Arc<Outbox>,
     groups: Mutex<Vec<Group>>,
     migrate: bool,
+    broker: Option<Arc<dyn Broker>>,
     engine: OnceLock<Arc<Engine>>,
     draining: CancellationToken,
     cut: Mutex<Option<Canceler>>,
@@ -71,12 +77,25 @@ impl Events {
             outbox,
             groups: Mutex::default(),
             migrate: true,
+            broker: None,
             engine: OnceLock::new(),
             draining: CancellationToken::new(),
             cut: Mutex::default(),
             ended: watch::Sender::new(false),
             busy: Mutex::default(),
         })))
+    }
+
+    /// Has events go through `broker` instead of the embedded one. What waits in the outbox goes there, and what is in the
+    /// log already is applied from there.
+    ///
+    /// # Errors
+    /// [`Code::Internal`](mainstay_core::Code::Internal): the handle was cloned before.
+    pub fn through(mut self, broker: impl Broker) -> Result<Self> {
+        let inner = Arc::get_mut(&mut self.0)
+            .ok_or_else(|| Error::internal("`Events::through` comes before the first clone"))?;
+        inner.broker = Some(Arc::new(Guarded(broker)));
+        Ok(self)
     }
 
     /// Leaves the tables to [`Events::migrator`]: a start makes and changes none.
@@ -99,7 +118,8 @@ impl Events {
         for (what, name) in [("group", C::GROUP), ("event type", C::Event::TYPE), ("topic", C::Event::TOPIC)] {
             if !is_name(name) {
                 return Err(Error::internal(format!(
-                    "the {what} `{name}` is malformed: expected 1 to 100 lower-case letters, digits, `.`, `_` or `-`"
+                    "the {what} `{name}` is malformed: expected lower-case words of letters, digits, `_` and `-` with dots \
+                     between them, 100 characters at most"
                 )));
             }
         }
@@ -166,7 +186,9 @@ impl Events {
     /// # Errors
     /// See [`Events::lag`].
     pub async fn redrive(&self, ctx: &Context, id: i64) -> Result<bool> {
-        dead::redrive(ctx, &self.0.db, id).await
+        // A command redrives without a start.
+        self.0.outbox.open(schema::count_partitions(ctx, &self.0.db).await?);
+        dead::redrive(ctx, &self.0.db, &self.0.outbox, id).await
     }
 
     /// Deletes a dead letter for good. `false`: there is none.
@@ -193,8 +215,56 @@ impl Events {
         operate::pause(ctx, &self.0.db, group, false).await
     }
 
+    /// Has the events of the service, which runs meanwhile, go the way that this handle is configured for: through its
+    /// broker, or the embedded way. `from` is the broker that is left, if one is. `tell` is told how far it is.
+    ///
+    /// Nothing is lost, doubled or overtaken, whichever way the processes of the service are configured for: until it is
+    /// their turn, they take nothing out of the outbox. It returns when all that was published before has gone the new way.
+    /// What ended in the middle, by `ctx` or by a kill, is begun again by another call, or taken back by one that is
+    /// configured for the old way.
+    ///
+    /// # Errors
+    /// [`Code::FailedPrecondition`](mainstay_core::Code::FailedPrecondition): there is no such way, with what to do.
+    /// [`Code::DeadlineExceeded`](mainstay_core::Code::DeadlineExceeded): `ctx` ended, with what was waited for.
+    pub async fn cut_over(
+        &self,
+        ctx: &Context,
+        from: Option<Arc<dyn Broker>>,
+        tell: impl FnMut(&str) + Send,
+    ) -> Result<()> {
+        let Inner { db, settings, outbox, groups, broker, .. } = &*self.0;
+        let groups: Vec<Arc<Group>> = lock(groups).iter().cloned().map(Arc::new).collect();
+        let topics = topics(&groups);
+        let from = from.map(|from| Arc::new(Guarded(from)) as Arc<dyn Broker>);
+        let cutover =
+            Cutover { ctx, db, settings, source: outbox.source(), topics: &topics, to: broker.clone(), from, tell };
+        cutover.run().await
+    }
+
+    /// The way that events go: `embedded`, or the name of a broker; and the one that a cut-over is on its way to. `None`:
+    /// no process has started yet.
+    ///
+    /// # Errors
+    /// See [`Events::lag`].
+    pub async fn route(&self, ctx: &Context) -> Result<Option<(String, Option<String>)>> {
+        Ok(route::read(ctx, &self.0.db).await?.map(|Route { route, next_route }| (route, next_route)))
+    }
+
+    /// Whether this process, once started, is configured for the way that events go.
+    ///
+    /// # Errors
+    /// [`Code::FailedPrecondition`](mainstay_core::Code::FailedPrecondition): it isn't, and takes nothing out of the outbox.
+    pub fn check_route(&self) -> Result<()> {
+        self.0.engine.get().map_or(Ok(()), |engine| engine.standing.check())
+    }
+
     async fn prepare(&self, ctx: &Context) -> Result<()> {
-        let Inner { db, settings, metrics, outbox, groups, migrate, engine, .. } = &*self.0;
+        let Inner { db, settings, metrics, outbox, groups, migrate, broker, engine, .. } = &*self.0;
+        if let (None, Some(url)) = (broker, settings.external_broker()) {
+            return Err(Error::failed_precondition(format!(
+                "events.url is {url}, and nothing connects to it: give `Events::through` its broker"
+            )));
+        }
         if *migrate {
             self.migrator().up(ctx).await?;
         }
@@ -203,8 +273,17 @@ impl Events {
         for group in &groups {
             schema::group(ctx, db, group, partitions).await?;
         }
+        let ours = broker.as_ref().map_or(EMBEDDED, |broker| broker.name());
+        let route = route::at_start(ctx, db, ours, settings.lease).await?;
+        let standing = Arc::new(Standing::new(ours, &route));
+        if standing.turn() != Turn::Ours {
+            standing.tell(&route);
+            metrics.held.set(1);
+        }
         outbox.open(partitions);
-        let new = Engine::new(db.clone(), settings.clone(), metrics.clone(), outbox.clone(), groups, partitions);
+        let (settings, metrics, broker) = (settings.clone(), metrics.clone(), broker.clone());
+        let new = Engine::new(db.clone(), settings, metrics, outbox.clone(), groups, partitions, (broker, standing));
+        new.check_topics(ctx).await?;
         // A second start finds the first one's.
         let _ = engine.set(Arc::new(new));
         Ok(())
@@ -215,8 +294,9 @@ impl Events {
         let (ctx, cut) = ctx.with_cancel();
         *lock(&self.0.cut) = Some(cut);
         let stop_pulse = CancellationToken::new();
-        let pulse = tokio::spawn(pulse(engine.clone(), ctx.clone(), stop_pulse.clone()));
-        let janitor = tokio::spawn(janitor(engine.clone(), ctx.clone()));
+        let pulse = || tokio::spawn(pulse(engine.clone(), ctx.clone(), stop_pulse.clone()));
+        let mut pulse = Steady::new("the relay", pulse);
+        let mut janitor = Steady::new("the janitor", || tokio::spawn(janitor(engine.clone(), ctx.clone())));
         let mut lanes = Lanes::new(engine.clone(), ctx.clone(), self.0.draining.clone());
         let mut next = Instant::now();
         let mut trouble = false;
@@ -224,13 +304,20 @@ impl Events {
             tokio::select! {
                 biased;
                 () = self.0.draining.cancelled() => break,
-                ended = lanes.ended() => lanes.release(ended).await,
+                ended = lanes.ended() => {
+                    lanes.release(ended).await;
+                    *lock(&self.0.busy) = lanes.names();
+                }
                 () = engine.look.notified() => next = Instant::now(),
                 () = sleep_until(next) => {
                     next = Instant::now() + engine.leases.period();
-                    match engine.leases.renew(&ctx.with_timeout(engine.settings.lease)).await {
+                    pulse.look();
+                    janitor.look();
+                    match engine.leases.renew(&ctx.with_timeout(engine.settings.lease), engine.standing.takes_part()).await {
                         Ok(changes) => {
                             lanes.follow(changes).await;
+                            // A stop may have to cut them while the next renewal waits for the database.
+                            *lock(&self.0.busy) = lanes.names();
                             trouble = false;
                         }
                         Err(error) if !trouble => {
@@ -245,13 +332,17 @@ impl Events {
             }
         }
         failpoint("before-drain");
-        janitor.abort();
+        if let Some(janitor) = janitor.into_task() {
+            janitor.abort();
+        }
         *lock(&self.0.busy) = lanes.names();
         while let Some(place) = lanes.next_ended().await {
             lock(&self.0.busy).retain(|name| *name != name_of(place));
         }
         stop_pulse.cancel();
-        let _ = pulse.await;
+        if let Some(pulse) = pulse.into_task() {
+            let _ = pulse.await;
+        }
         if let Err(error) = engine.leases.leave(&ctx, &lanes.held()).await {
             tracing::debug!(target: "mainstay::events", error = %error.report(), "giving partitions back");
         }
@@ -296,7 +387,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// The lanes of this process: one for each group and partition that it holds.
+/// What works in this process: a lane for each group and partition that it holds, an intake for each of the broker's.
 struct Lanes {
     engine: Arc<Engine>,
     ctx: Context,
@@ -329,6 +420,14 @@ impl Lanes {
         for (place, unclean) in gained {
             let (name, part) = place;
             self.lost.retain(|lost| *lost != place);
+            if name == INTAKE
+                && let Some(broker) = self.engine.broker.clone()
+            {
+                let stop = self.draining.child_token();
+                let intake = Intake { engine: self.engine.clone(), broker, part };
+                let id = self.tasks.spawn(intake.run(self.ctx.clone(), stop.clone())).id();
+                self.running.insert(id, (place, stop));
+            }
             if let Some((group, pace)) = self.engine.groups.iter().find(|(group, _)| group.name == name) {
                 let stop = self.draining.child_token();
                 let lane = Lane::new(self.engine.clone(), (group.clone(), pace.clone()), part, unclean);
@@ -385,13 +484,13 @@ impl Lanes {
 
     /// Every partition that this process holds, for any name.
     fn held(&self) -> Vec<Place> {
-        let names = std::iter::once(RELAY).chain(self.engine.group_names());
+        let names = self.engine.lease_names();
         names.flat_map(|name| self.engine.leases.held(name).into_iter().map(move |part| (name, part))).collect()
     }
 }
 
 fn name_of((group, part): Place) -> String {
-    format!("group {group}, partition {part}")
+    if group == INTAKE { format!("intake, partition {part}") } else { format!("group {group}, partition {part}") }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,20 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{Context, Result};
-use mainstay_sql::Db;
 use tokio::time::sleep;
 
-use crate::clock::{clocked, millis};
 use crate::engine::Engine;
 use crate::lease::RELAY;
 use crate::metrics::{GroupLabels, NameLabels};
-use crate::{log, operate, schema};
+use crate::relay::REFUSED;
+use crate::{dead, intake, log, operate, route, schema};
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_secs(5);
-
-/// Inbox rows that one statement removes.
-const REMOVED_AT_ONCE: i64 = 1_000;
 
 /// Cleans and counts until it is aborted; each of its statements may be.
 pub(crate) async fn janitor(engine: Arc<Engine>, ctx: Context) {
@@ -41,19 +37,11 @@ async fn round(engine: &Engine, ctx: &Context) -> Result<()> {
         let settings = &engine.settings;
         let removed = log::remove_applied(ctx, &engine.db, settings.retention, settings.group_expiry).await?;
         tracing::trace!(target: "mainstay::events", removed, "removed applied events");
-        forget_inbox(ctx, &engine.db, settings.inbox_retention).await?;
+        intake::forget(ctx, &engine.db, settings.inbox_retention).await?;
+        route::forget(ctx, &engine.db).await?;
         engine.leases.clean(ctx).await?;
     }
     Ok(())
-}
-
-async fn forget_inbox(ctx: &Context, db: &Db, retention: Duration) -> Result<()> {
-    let oldest = clocked!["SELECT at FROM mainstay_inbox WHERE at < ", " - $1 ORDER BY at LIMIT $2"];
-    loop {
-        let old: Vec<i64> = db.read(oldest.clone()).bind(millis(retention)).bind(REMOVED_AT_ONCE).all(ctx).await?;
-        let Some(last) = old.last() else { return Ok(()) };
-        db.query("DELETE FROM mainstay_inbox WHERE at <= $1").bind(*last).execute(ctx).await?;
-    }
 }
 
 async fn count(engine: &Engine, ctx: &Context) -> Result<()> {
@@ -67,7 +55,13 @@ async fn count(engine: &Engine, ctx: &Context) -> Result<()> {
         metrics.retries.get_or_create(&labels).set(group.retries);
         metrics.dead.get_or_create(&labels).set(group.dead);
     }
-    for name in std::iter::once(RELAY).chain(engine.group_names()) {
+    for name in [REFUSED, intake::INTAKE] {
+        if engine.broker.is_some() {
+            let dead = dead::count(ctx, &engine.db, name).await?;
+            metrics.dead.get_or_create(&GroupLabels::of(name)).set(dead);
+        }
+    }
+    for name in engine.lease_names() {
         let label = if name == RELAY { "relay" } else { name };
         let held = i64::try_from(engine.leases.held(name).len()).unwrap_or(i64::MAX);
         metrics.leases.get_or_create(&NameLabels { name: label.to_owned() }).set(held);

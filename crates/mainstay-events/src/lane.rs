@@ -5,13 +5,14 @@
 //! leases and clocks say.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{Context, Error, Result};
 use mainstay_sql::{CommitUnknown, DatabaseError, DatabaseErrorKind, Tx};
+use mainstay_telemetry::InHand;
+use mainstay_telemetry::trace::{self, Span, SpanKind, Tracer};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,13 +21,15 @@ use crate::clock::millis;
 use crate::consumer::{Group, Permanent, Undecodable};
 use crate::dead::{Burial, Reason, bury};
 use crate::engine::Engine;
-use crate::envelope::Record;
 use crate::failpoint::failpoint;
 use crate::lease::options;
 use crate::log::{self, Entry};
+use crate::message::Message;
 use crate::metrics::GroupLabels;
 use crate::pace::Pace;
-use crate::retry::{self, Waiting, Why};
+use crate::retry::{self, Why};
+
+mod waiting;
 
 /// What a transaction may take beside its handlers: to begin, to take its place, to commit.
 const FRAME: Duration = Duration::from_secs(5);
@@ -62,6 +65,8 @@ pub(crate) struct Lane {
 enum Failed {
     /// A handler's own error.
     Handler(Error),
+    /// The error of a handler, in a transaction that was shared with others of those that wait.
+    InCompany,
     /// Someone else has moved the place, or may have: look again.
     Moved,
     /// A transaction of several events lost a conflict: it is better split.
@@ -107,6 +112,8 @@ impl Lane {
         else {
             return;
         };
+        let place = || format!("partition {}", self.part).into();
+        let _in_hand = InHand::of(&ctx).map(|all| all.begin("lanes", (self.group.name, place()), &ctx));
         due.notify_one(); // what is due was not looked at yet
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -211,7 +218,7 @@ impl Lane {
             let mut parked: HashSet<String> =
                 retry::parked_keys(ctx, &tx, group.name, part).await?.into_iter().collect();
             for entry in entries.iter().filter(|entry| group.handler(&entry.record.event_type).is_some()) {
-                let head = entry.record.event_key.as_ref().is_none_or(|key| parked.insert(key.clone()));
+                let head = entry.record.key.as_ref().is_none_or(|key| parked.insert(key.clone()));
                 let why = if head { Why::Suspect } else { Why::Behind };
                 retry::add(ctx, &tx, group.name, part, &entry.record, why, head).await?;
             }
@@ -237,7 +244,7 @@ impl Lane {
                 self.pace.went_well();
                 Ok(())
             }
-            Err(Failed::Contended) => Ok(()),
+            Err(Failed::Contended | Failed::InCompany) => Ok(()),
             Err(Failed::Moved) => {
                 self.cursor = None;
                 Ok(())
@@ -257,7 +264,9 @@ impl Lane {
     /// The events' effects and the group's new place, in one transaction.
     async fn apply(&mut self, ctx: &Context, from: i64, to: i64, entries: &[Entry]) -> Result<u64, Failed> {
         let (in_handler, runs) = (AtomicBool::new(false), AtomicU32::new(0));
+        let engine = self.engine.clone();
         let (this, in_handler, runs) = (&*self, &in_handler, &runs);
+        let _in_company = engine.company.read().await;
         let limited = ctx.with_timeout(this.limit(entries.iter().map(|entry| &entry.record)) + FRAME);
         let limited = &limited;
         let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
@@ -272,7 +281,7 @@ impl Lane {
                 if group.handler(&record.event_type).is_none() {
                     continue;
                 }
-                if record.event_key.as_ref().is_some_and(|key| parked.contains(key)) {
+                if record.key.as_ref().is_some_and(|key| parked.contains(key)) {
                     retry::add(limited, &tx, group.name, part, record, Why::Behind, false).await?;
                     continue;
                 }
@@ -293,16 +302,41 @@ impl Lane {
     }
 
     /// Runs the handler of `record` within its time.
-    async fn handle(&self, ctx: &Context, tx: &Tx, record: &Record, attempt: u32) -> Result<()> {
+    async fn handle(&self, ctx: &Context, tx: &Tx, record: &Message, attempt: u32) -> Result<()> {
         let Some(handler) = self.group.handler(&record.event_type) else { return Ok(()) };
         failpoint("before-handler");
         let began = Instant::now();
         let timeout = handler.timeout().unwrap_or(self.engine.settings.handler_timeout);
         let ctx = record.context(&ctx.with_timeout(timeout), attempt);
-        let handled = ctx.run(handler.handle(&ctx, tx, &record.payload)).await.flatten();
-        self.engine.metrics.handled(self.group.name, began.elapsed());
+        let mut span = self.span(&ctx, record, attempt);
+        let ctx = trace::context(&span, &ctx).clone();
+        let _in_hand =
+            InHand::of(&ctx).map(|all| all.begin("events", (self.group.name, record.event_type.as_str().into()), &ctx));
+        let handled = ctx.run(ctx.scope(handler.handle(&ctx, tx, &record.payload))).await.flatten();
+        if let Some(span) = &mut span {
+            span.outcome(&handled);
+        }
+        self.engine.metrics.handled(&ctx, self.group.name, began.elapsed());
         failpoint("after-handler");
         handled
+    }
+
+    /// The span of one run, in the trace of the publisher and linked to what it published.
+    fn span(&self, ctx: &Context, record: &Message, attempt: u32) -> Option<Span> {
+        let published = record.meta.trace();
+        let name = || format!("process {}", record.topic).into();
+        let mut span = Tracer::of(ctx)?.begin(ctx, published.as_ref(), SpanKind::Consumer, name)?;
+        if let Some(published) = &published {
+            span.link(published);
+        }
+        span.set("messaging.system", "mainstay");
+        span.set("messaging.operation.type", "process");
+        span.set("messaging.destination.name", record.topic.clone());
+        span.set("messaging.consumer.group.name", self.group.name);
+        span.set("messaging.message.id", record.id.to_string());
+        span.set("mainstay.event.type", record.event_type.clone());
+        span.set("mainstay.event.attempt", i64::from(attempt));
+        Some(span)
     }
 
     /// The first failure of an event: it is undone, and waits for another try outside the log.
@@ -318,7 +352,7 @@ impl Lane {
                 let burial = Burial { group, part, record, reason, error: text, attempts: 1, first_failed_at };
                 return bury(ctx, &tx, burial).await;
             }
-            let head = match &record.event_key {
+            let head = match &record.key {
                 Some(key) => !retry::is_parked(ctx, &tx, group.name, key).await?,
                 None => true,
             };
@@ -334,148 +368,6 @@ impl Lane {
         }
     }
 
-    /// Tries what is due again; `true` if there may be more.
-    async fn try_waiting(&mut self, ctx: &Context) -> Result<bool> {
-        if !self.to_uncount.is_empty() {
-            retry::uncount_run(ctx, &self.engine.db, &self.to_uncount).await?;
-            self.to_uncount.clear();
-        }
-        let batch = self.pace.size();
-        let mut due = retry::due(ctx, &self.engine.db, self.group.name, self.part, batch).await?;
-        // What was run before may be what ends the process, or what fails: it is run alone.
-        match due.iter().position(|waiting| waiting.attempt > 0) {
-            Some(0) => due.truncate(1),
-            Some(others) => due.truncate(others),
-            None => {}
-        }
-        let Some(first) = due.first() else { return Ok(false) };
-        if first.attempt >= i64::from(self.engine.settings.max_attempts) {
-            // Counted, and never seen to fail: it took its process with it.
-            let error = first.error.clone();
-            let error = error.unwrap_or_else(|| "the process ended each time while the event was in hand".to_owned());
-            let first = first.clone();
-            self.bury_waiting(ctx, &first, Reason::Crash, &error, first.attempt).await?;
-            return Ok(true);
-        }
-        let pause = millis(self.engine.settings.pause(u32::try_from(first.attempt).unwrap_or(u32::MAX)));
-        retry::count_run(ctx, &self.engine.db, &due, pause).await?;
-        due.iter_mut().for_each(|waiting| waiting.attempt += 1);
-        match self.apply_waiting(ctx, &due).await {
-            Err(Failed::Handler(_)) if due.len() > 1 => {
-                for waiting in due {
-                    if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
-                        break;
-                    }
-                }
-            }
-            Err(Failed::Handler(error)) => {
-                if let Some(waiting) = due.pop() {
-                    self.wait_again(ctx, &waiting, &error).await?;
-                }
-            }
-            Err(Failed::Database(error)) => {
-                self.to_uncount.extend(due.iter().map(|waiting| waiting.pos));
-                return Err(error);
-            }
-            Err(Failed::Moved | Failed::Contended) => self.to_uncount.extend(due.iter().map(|waiting| waiting.pos)),
-            Ok(()) => {}
-        }
-        Ok(true)
-    }
-
-    /// After a run together failed: a run alone, which is not counted again.
-    async fn apply_one_waiting(&mut self, ctx: &Context, waiting: &Waiting) -> Result<ControlFlow<()>> {
-        match self.apply_waiting(ctx, std::slice::from_ref(waiting)).await {
-            Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(Failed::Moved | Failed::Contended) => Ok(ControlFlow::Break(())),
-            Err(Failed::Database(error)) => Err(error),
-            Err(Failed::Handler(error)) => {
-                self.wait_again(ctx, waiting, &error).await?;
-                Ok(ControlFlow::Continue(()))
-            }
-        }
-    }
-
-    /// The effects of waiting events and their end, in one transaction.
-    async fn apply_waiting(&mut self, ctx: &Context, waiting: &[Waiting]) -> Result<(), Failed> {
-        let (in_handler, runs) = (AtomicBool::new(false), AtomicU32::new(0));
-        let (this, in_handler, runs) = (&*self, &in_handler, &runs);
-        let limited = ctx.with_timeout(this.limit(waiting.iter().map(|waiting| &waiting.record)) + FRAME);
-        let limited = &limited;
-        let labels = GroupLabels::of(self.group.name);
-        let done = this.engine.db.transaction_with(limited, options(), |tx| async move {
-            in_handler.store(false, Ordering::Relaxed);
-            split_after_a_conflict(runs, waiting.len())?;
-            log::hold(limited, &tx, this.group.name, this.part).await?;
-            let (mut applied, mut duplicates) = (0, 0);
-            for waiting in waiting {
-                if !retry::remove(limited, &tx, this.group.name, waiting).await? {
-                    duplicates += 1;
-                    continue;
-                }
-                in_handler.store(true, Ordering::Relaxed);
-                let attempt = u32::try_from(waiting.attempt).unwrap_or(u32::MAX);
-                this.handle(limited, &tx, &waiting.record, attempt).await?;
-                in_handler.store(false, Ordering::Relaxed);
-                applied += 1;
-            }
-            failpoint("before-applied");
-            Ok((applied, duplicates))
-        });
-        let done = done.await;
-        failpoint("after-applied");
-        match done {
-            Ok((applied, duplicates)) => {
-                self.engine.metrics.applied.get_or_create(&labels).inc_by(applied);
-                self.engine.metrics.duplicates.get_or_create(&labels).inc_by(duplicates);
-                self.lost_connections = 0;
-                self.pace.went_well();
-                Ok(())
-            }
-            Err(error) => Err(self.judge(ctx, error, in_handler.load(Ordering::Relaxed))),
-        }
-    }
-
-    /// Another failure: `waiting.attempt` runs were begun.
-    async fn wait_again(&mut self, ctx: &Context, waiting: &Waiting, error: &Error) -> Result<()> {
-        let text = text(error);
-        let exhausted = waiting.attempt >= i64::from(self.engine.settings.max_attempts);
-        let reason = final_reason(error).or(exhausted.then_some(Reason::Attempts));
-        self.tell(&waiting.record, waiting.attempt, reason, &text);
-        if let Some(reason) = reason {
-            return self.bury_waiting(ctx, waiting, reason, &text, waiting.attempt).await;
-        }
-        let attempt = u32::try_from(waiting.attempt).unwrap_or(u32::MAX);
-        let pause = millis(self.engine.settings.pause(attempt));
-        let (group, part, text) = (self.group.name, self.part, &text);
-        let done = self.frame(ctx, |tx| async move {
-            log::hold(ctx, &tx, group, part).await?;
-            retry::failed(ctx, &tx, waiting, text, pause).await
-        });
-        done.await.or_else(|error| self.moved_or(error))
-    }
-
-    async fn bury_waiting(
-        &mut self,
-        ctx: &Context,
-        waiting: &Waiting,
-        reason: Reason,
-        error: &str,
-        attempts: i64,
-    ) -> Result<()> {
-        let (group, part) = (self.group.name, self.part);
-        let done = self.frame(ctx, |tx| async move {
-            log::hold(ctx, &tx, group, part).await?;
-            if retry::remove(ctx, &tx, group, waiting).await? {
-                let (record, first_failed_at) = (&waiting.record, waiting.first_failed_at);
-                let burial = Burial { group, part, record, reason, error, attempts, first_failed_at };
-                bury(ctx, &tx, burial).await?;
-            }
-            Ok(())
-        });
-        done.await.or_else(|error| self.moved_or(error))
-    }
-
     /// A transaction of our own, without handlers.
     async fn frame<F, Fut>(&self, ctx: &Context, work: F) -> Result<()>
     where
@@ -486,7 +378,7 @@ impl Lane {
     }
 
     /// The time that the handlers of `records` have together.
-    fn limit<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Duration {
+    fn limit<'a>(&self, records: impl Iterator<Item = &'a Message>) -> Duration {
         let default = self.engine.settings.handler_timeout;
         let timeouts = records.filter_map(|record| self.group.handler(&record.event_type)?.timeout());
         timeouts.fold(default, Duration::max)
@@ -531,8 +423,8 @@ impl Lane {
         Err(error)
     }
 
-    fn tell(&self, record: &Record, attempt: i64, reason: Option<Reason>, error: &str) {
-        let (group, event, id) = (self.group.name, record.event_type.as_str(), record.event_id);
+    fn tell(&self, record: &Message, attempt: i64, reason: Option<Reason>, error: &str) {
+        let (group, event, id) = (self.group.name, record.event_type.as_str(), record.id);
         match reason {
             Some(reason) => {
                 let reason = reason.as_str();

@@ -16,9 +16,13 @@ use uuid::Uuid;
 
 use crate::clock::{clocked, millis};
 use crate::failpoint::failpoint;
+use crate::hash::partition;
 
 /// The name of the relay's leases. No group can have it.
 pub(crate) const RELAY: &str = "";
+
+/// Before its route, the name under which each process is a member, whatever it works on. No group can have it.
+pub(crate) const PRESENCE: &str = "(route) ";
 
 /// How much of a lease is kept as a margin between our clock and the database's.
 const MARGIN: u32 = 5;
@@ -31,6 +35,8 @@ pub(crate) struct Leases {
     owner: Uuid,
     lease: Duration,
     names: Vec<&'static str>,
+    /// The name that tells which way the process is configured for.
+    presence: String,
     partitions: u32,
     held: Mutex<Held>,
 }
@@ -53,9 +59,22 @@ pub(crate) struct Changes {
 }
 
 impl Leases {
-    pub(crate) fn new(db: Db, owner: Uuid, lease: Duration, names: Vec<&'static str>, partitions: u32) -> Self {
+    /// Leases of `names`, for a process that is configured for `route`.
+    pub(crate) fn new(
+        db: Db,
+        owner: Uuid,
+        lease: Duration,
+        (names, route): (Vec<&'static str>, &str),
+        partitions: u32,
+    ) -> Self {
         let held = Held { places: BTreeSet::new(), valid_until: Instant::now() };
-        Self { db, owner, lease, names, partitions, held: Mutex::new(held) }
+        let presence = format!("{PRESENCE}{route}");
+        Self { db, owner, lease, names, presence, partitions, held: Mutex::new(held) }
+    }
+
+    /// How many partitions there are.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions
     }
 
     /// How often to look.
@@ -77,16 +96,22 @@ impl Leases {
         held.places.iter().filter(|(held, _)| *held == name).map(|(_, part)| *part).collect()
     }
 
-    /// Renews what is held, and takes what is free up to a fair share.
-    pub(crate) async fn renew(&self, ctx: &Context) -> Result<Changes> {
+    /// Renews what is held, and takes what is free up to a fair share. Without `relay`, what the relay has is given back: it
+    /// is for those whose turn it is.
+    pub(crate) async fn renew(&self, ctx: &Context, relay: bool) -> Result<Changes> {
         failpoint("before-lease");
         let began = Instant::now();
         let now_held = self
             .db
             .transaction_with(ctx, options(), |tx| async move {
+                self.beat(ctx, &tx, &self.presence).await?;
                 let mut all = Vec::new();
                 for name in &self.names {
-                    all.push((*name, self.renew_one(ctx, &tx, name).await?));
+                    let renewed = match *name {
+                        RELAY if !relay => self.stand_aside(ctx, &tx, name).await?,
+                        name => self.renew_one(ctx, &tx, name).await?,
+                    };
+                    all.push((*name, renewed));
                 }
                 Ok(all)
             })
@@ -117,15 +142,34 @@ impl Leases {
         Ok(changes)
     }
 
-    async fn renew_one(&self, ctx: &Context, tx: &Db, name: &'static str) -> Result<Renewed> {
-        let lease = millis(self.lease);
+    /// Says that this process is there, under `name`.
+    async fn beat(&self, ctx: &Context, tx: &Db, name: &str) -> Result<()> {
         let beat = clocked!["UPDATE mainstay_event_members SET seen_at = ", " WHERE name = $1 AND owner = $2"];
         if tx.query(beat).bind(name).bind(self.owner).execute(ctx).await? == 0 {
             let join = clocked!["INSERT INTO mainstay_event_members (name, owner, seen_at) VALUES ($1, $2, ", ")"];
             tx.query(join).bind(name).bind(self.owner).execute(ctx).await?;
         }
-        let live = clocked!["SELECT count(*) FROM mainstay_event_members WHERE name = $1 AND seen_at > ", " - $2"];
-        let live: i64 = tx.query(live).bind(name).bind(lease).one(ctx).await?;
+        Ok(())
+    }
+
+    /// Gives all of a name back, and is none of its members, so that the others share all of it.
+    async fn stand_aside(&self, ctx: &Context, tx: &Db, name: &'static str) -> Result<Renewed> {
+        let release = "UPDATE mainstay_event_leases SET owner = NULL, until_at = 0 WHERE name = $1 AND owner = $2";
+        tx.query(release).bind(name).bind(self.owner).execute(ctx).await?;
+        let leave = "DELETE FROM mainstay_event_members WHERE name = $1 AND owner = $2";
+        tx.query(leave).bind(name).bind(self.owner).execute(ctx).await?;
+        Ok(Renewed { mine: Vec::new(), gained: Vec::new(), fair: 0 })
+    }
+
+    async fn renew_one(&self, ctx: &Context, tx: &Db, name: &'static str) -> Result<Renewed> {
+        let lease = millis(self.lease);
+        self.beat(ctx, tx, name).await?;
+        let live = clocked![
+            "SELECT count(*), count(CASE WHEN owner < $3 THEN 1 END) FROM mainstay_event_members \
+             WHERE name = $1 AND seen_at > ",
+            " - $2"
+        ];
+        let (live, before): (i64, i64) = tx.query(live).bind(name).bind(lease).bind(self.owner).one(ctx).await?;
         let renew = clocked!["UPDATE mainstay_event_leases SET until_at = ", " + $3 WHERE name = $1 AND owner = $2"];
         let renewed = tx.query(renew).bind(name).bind(self.owner).bind(lease).execute(ctx).await?;
         let mine: Vec<i32> = if renewed == 0 {
@@ -134,7 +178,7 @@ impl Leases {
             let mine = "SELECT part FROM mainstay_event_leases WHERE name = $1 AND owner = $2 ORDER BY part";
             tx.query(mine).bind(name).bind(self.owner).all(ctx).await?
         };
-        let fair = usize::try_from(div_ceil(i64::from(self.partitions), live)).unwrap_or(usize::MAX);
+        let fair = usize::try_from(share(name, i64::from(self.partitions), live, before)).unwrap_or(usize::MAX);
         let mut gained = Vec::new();
         if mine.len() < fair {
             let free = clocked![
@@ -182,11 +226,11 @@ impl Leases {
             .await
     }
 
-    /// Whether a partition of ours to take is free, asked between two renewals.
-    pub(crate) async fn any_free(&self, ctx: &Context) -> Result<bool> {
+    /// Whether a partition of ours to take is free, asked between two renewals. Those of the relay count with `relay`.
+    pub(crate) async fn any_free(&self, ctx: &Context, relay: bool) -> Result<bool> {
         let free = sql! { _: "SELECT name FROM mainstay_event_leases WHERE owner IS NULL" };
         let free: Vec<String> = self.db.read(free).all(ctx).await?;
-        Ok(free.iter().any(|free| self.names.iter().any(|name| name == free)))
+        Ok(free.iter().any(|free| self.names.iter().any(|name| name == free && (relay || *name != RELAY))))
     }
 
     /// Forgets members that have long been silent.
@@ -206,12 +250,32 @@ struct Renewed {
     fair: usize,
 }
 
-fn div_ceil(number: i64, by: i64) -> i64 {
-    let by = by.max(1);
-    (number + by - 1) / by
+/// How many of a name's partitions are for the member that has `before` of `live` before it. All shares together are all
+/// partitions; whose are larger by one depends on the name, so that nobody gets the larger one of each.
+fn share(name: &str, partitions: i64, live: i64, before: i64) -> i64 {
+    let live = live.max(1);
+    let turn = i64::from(partition(name.as_bytes(), u32::try_from(live).unwrap_or(u32::MAX)));
+    partitions / live + i64::from((before + turn) % live < partitions % live)
 }
 
 /// Each statement sees what others have committed before it, on every database; and requests don't wait for a backlog.
 pub(crate) fn options() -> TxOptions {
     TxOptions::new().isolation(mainstay_sql::Isolation::ReadCommitted).background()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_there_is_and_differ_by_one_at_most() {
+        for (partitions, live) in [(4, 3), (4, 4), (4, 5), (16, 3), (16, 7), (1, 2), (5, 1)] {
+            for name in ["", "(intake)", "shop.stock"] {
+                let shares: Vec<i64> = (0..live).map(|before| share(name, partitions, live, before)).collect();
+                assert_eq!(shares.iter().sum::<i64>(), partitions, "{name} {shares:?}");
+                let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+                assert!(most - least <= 1, "{name} {shares:?}");
+            }
+        }
+    }
 }

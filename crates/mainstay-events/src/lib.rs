@@ -50,6 +50,9 @@
 //! # When an event fails
 #![doc = include_str!("../docs/when-an-event-fails.md")]
 //!
+//! # Choosing a broker
+#![doc = include_str!("../docs/choosing-a-broker.md")]
+//!
 //! # Where the guarantee ends
 #![doc = include_str!("../docs/where-the-guarantee-ends.md")]
 
@@ -59,8 +62,10 @@ pub mod __private {
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
 }
+pub mod broker;
 mod clock;
 mod consumer;
+mod cutover;
 mod dead;
 mod engine;
 mod envelope;
@@ -68,19 +73,25 @@ mod event;
 mod events;
 mod failpoint;
 mod hash;
+mod intake;
 mod janitor;
 mod lane;
 mod lease;
 mod log;
+mod message;
 mod metrics;
 mod operate;
 mod outbox;
 mod pace;
+mod panics;
 mod publish;
 mod pulse;
+mod relay;
 mod retry;
+mod route;
 mod schema;
 mod settings;
+mod steady;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -90,6 +101,7 @@ pub use envelope::{Envelope, Meta};
 pub use event::Event;
 pub use events::Events;
 pub use mainstay_macros::Event;
+pub use message::{Malformed, Message};
 pub use operate::{Lag, OutboxState};
 pub use publish::{Publish, PublishOptions};
 pub use settings::EventsSettings;

@@ -1,21 +1,24 @@
 //! What events tell `/metrics`.
 
-use mainstay_telemetry::Metrics;
+use mainstay_core::Context;
 use mainstay_telemetry::prometheus_client::encoding::EncodeLabelSet;
 use mainstay_telemetry::prometheus_client::metrics::counter::Counter;
 use mainstay_telemetry::prometheus_client::metrics::family::Family;
 use mainstay_telemetry::prometheus_client::metrics::gauge::Gauge;
-use mainstay_telemetry::prometheus_client::metrics::histogram::Histogram;
 use mainstay_telemetry::prometheus_client::registry::Unit;
+use mainstay_telemetry::{Durations, Metrics, Series};
 
 /// The metrics of a service's events. A clone counts into the same ones.
 #[derive(Clone)]
 pub(crate) struct EventMetrics {
     pub(crate) published: Counter,
     pub(crate) moved: Counter,
+    pub(crate) taken_in: Counter,
+    pub(crate) redelivered: Counter,
     pub(crate) unknown_commits: Counter,
     pub(crate) outbox_depth: Gauge,
     pub(crate) outbox_oldest: Gauge,
+    pub(crate) held: Gauge,
     pub(crate) leases: Family<NameLabels, Gauge>,
     pub(crate) lag: Family<GroupLabels, Gauge>,
     pub(crate) retries: Family<GroupLabels, Gauge>,
@@ -23,7 +26,7 @@ pub(crate) struct EventMetrics {
     pub(crate) applied: Family<GroupLabels, Counter>,
     pub(crate) failed: Family<GroupLabels, Counter>,
     pub(crate) duplicates: Family<GroupLabels, Counter>,
-    handling: Family<GroupLabels, Histogram, fn() -> Histogram>,
+    handling: Series<Durations>,
 }
 
 /// A group, of which a service has few.
@@ -43,9 +46,12 @@ impl EventMetrics {
         let m = Self {
             published: Counter::default(),
             moved: Counter::default(),
+            taken_in: Counter::default(),
+            redelivered: Counter::default(),
             unknown_commits: Counter::default(),
             outbox_depth: Gauge::default(),
             outbox_oldest: Gauge::default(),
+            held: Gauge::default(),
             leases: Family::default(),
             lag: Family::default(),
             retries: Family::default(),
@@ -53,13 +59,20 @@ impl EventMetrics {
             applied: Family::default(),
             failed: Family::default(),
             duplicates: Family::default(),
-            handling: Family::new_with_constructor(seconds as fn() -> Histogram),
+            handling: metrics.durations("events_handler_duration", "Time of one run of a handler", &["group"]),
         };
         let of = |name: &str, help: &str, unit: Option<Unit>, counter: &Counter| {
             metrics.register(name, help, unit, counter.clone());
         };
         of("events_published", "Events written with a transaction, committed or not", None, &m.published);
         of("events_moved", "Events that the relay moved out of the outbox", None, &m.moved);
+        of("events_taken_in", "Events that came from the broker and are in the log", None, &m.taken_in);
+        of(
+            "events_redelivered",
+            "Deliveries of the broker that were dropped, as they had come before",
+            None,
+            &m.redelivered,
+        );
         of("events_unknown_commits", "Commits whose outcome is unknown", None, &m.unknown_commits);
         metrics.register(
             "events_outbox_depth",
@@ -73,6 +86,12 @@ impl EventMetrics {
             Some(Unit::Seconds),
             m.outbox_oldest.clone(),
         );
+        metrics.register(
+            "events_held",
+            "1 while this process takes nothing out of the outbox, because of a cut-over or of its configuration",
+            None,
+            m.held.clone(),
+        );
         metrics.register("events_leases", "Partitions that this process works on", None, m.leases.clone());
         metrics.register("events_lag", "Events that the group has not applied", None, m.lag.clone());
         metrics.register("events_retries", "Events that wait for another try", None, m.retries.clone());
@@ -85,17 +104,18 @@ impl EventMetrics {
             None,
             m.duplicates.clone(),
         );
-        metrics.register(
-            "events_handler_duration",
-            "Time of one run of a handler",
-            Some(Unit::Seconds),
-            m.handling.clone(),
-        );
         m
     }
 
-    pub(crate) fn handled(&self, group: &'static str, took: std::time::Duration) {
-        self.handling.get_or_create(&GroupLabels::of(group)).observe(took.as_secs_f64());
+    /// Shows the counters of `group` from the beginning: a rate can't see the first of what was not there before.
+    pub(crate) fn expect(&self, group: &str) {
+        for counters in [&self.applied, &self.failed, &self.duplicates] {
+            drop(counters.get_or_create(&GroupLabels::of(group)));
+        }
+    }
+
+    pub(crate) fn handled(&self, ctx: &Context, group: &'static str, took: std::time::Duration) {
+        self.handling.with(&[group]).observe_in(ctx, took);
     }
 }
 
@@ -103,8 +123,4 @@ impl GroupLabels {
     pub(crate) fn of(group: &str) -> Self {
         Self { group: group.to_owned() }
     }
-}
-
-fn seconds() -> Histogram {
-    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
 }

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use mainstay_core::{BoxFuture, Context, Error, Result};
 use mainstay_sql::{CommitHook, Committed, Deferred, Dialect, Sql, Tx, Value, truncate_to_micros, values};
+use mainstay_telemetry::trace::{self, Span, SpanKind};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::envelope::{Meta, Record};
+use crate::consumer::is_name;
+use crate::envelope::Meta;
 use crate::failpoint::failpoint;
-use crate::hash::{hash, partition};
+use crate::hash::hash;
+use crate::message::Message;
 use crate::metrics::EventMetrics;
 use crate::settings::EventsSettings;
 use crate::{Event, PublishOptions};
@@ -41,13 +44,20 @@ pub(crate) struct Outbox {
 
 /// An event that waits for the end of its transaction.
 pub(crate) struct Pending {
-    pub(crate) record: Record,
+    pub(crate) message: Message,
     part: i32,
+    /// Ends when the event is written, or undone.
+    _span: Option<Span>,
 }
 
 impl Outbox {
     pub(crate) fn new(settings: EventsSettings, source: String, metrics: EventMetrics) -> Self {
         Self { settings, source, partitions: AtomicU32::new(0), wake: Arc::new(Notify::new()), metrics }
+    }
+
+    /// The service, as its events name it.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 
     pub(crate) fn open(&self, partitions: u32) {
@@ -60,6 +70,13 @@ impl Outbox {
         if partitions == 0 {
             return Err(Error::unavailable("the service is starting, try again")
                 .context("an event was published before `Events` had started"));
+        }
+        if !is_name(E::TYPE) || !is_name(E::TOPIC) {
+            return Err(Error::internal(format!(
+                "the event type `{}` or its topic `{}` is malformed",
+                E::TYPE,
+                E::TOPIC
+            )));
         }
         let named = |error: Error| error.context(format!("publishing `{}`", E::TYPE));
         let max_payload = usize::try_from(self.settings.max_payload.as_u64()).unwrap_or(usize::MAX);
@@ -84,11 +101,18 @@ impl Outbox {
             ))));
         }
         let id = options.id.unwrap_or_else(Uuid::now_v7);
-        let part = match &key {
-            Some(key) => partition(key.as_bytes(), partitions),
-            None => partition(id.as_bytes(), partitions),
-        };
-        let trace = ctx.trace();
+        // A consumer's transaction is older than the event in hand, and has no trace; the handler's context has.
+        let here = Context::current(|here| here.filter(|_| ctx.trace().is_none()).cloned());
+        let ctx = here.as_ref().unwrap_or(ctx);
+        let mut span = trace::span(ctx, SpanKind::Producer, || format!("send {}", E::TOPIC).into());
+        if let Some(span) = &mut span {
+            span.set("messaging.system", "mainstay");
+            span.set("messaging.operation.type", "send");
+            span.set("messaging.destination.name", E::TOPIC);
+            span.set("messaging.message.id", id.to_string());
+            span.set("mainstay.event.type", E::TYPE);
+        }
+        let trace = trace::context(&span, ctx).trace();
         let meta = Meta {
             source: self.source.clone(),
             time: Some(truncate_to_micros(Timestamp::now())),
@@ -99,15 +123,16 @@ impl Outbox {
             request_id: ctx.request_id().map(ToString::to_string),
             headers: options.headers,
         };
-        let record = Record {
-            event_id: id,
-            event_type: E::TYPE.to_owned(),
-            topic: E::TOPIC.to_owned(),
-            event_key: key,
-            meta,
-            payload,
-        };
-        Ok(Pending { record, part })
+        let message = Message { id, event_type: E::TYPE.to_owned(), topic: E::TOPIC.to_owned(), key, meta, payload };
+        Ok(Pending { part: message.part(partitions), message, _span: span })
+    }
+
+    /// What was in the outbox before, and is published again.
+    pub(crate) fn again(&self, message: Message) -> Result<Pending> {
+        match self.partitions.load(Ordering::Acquire) {
+            0 => Err(Error::unavailable("the service is starting, try again")),
+            partitions => Ok(Pending { part: message.part(partitions), message, _span: None }),
+        }
     }
 
     async fn flush(&self, ctx: &Context, tx: &Tx, items: Vec<Deferred>) -> Result<()> {
@@ -147,7 +172,7 @@ impl CommitHook for Outbox {
 /// Locks the keys to the end of the transaction, in one order for all, so that ids rise in the order of commits: who
 /// writes an event of a key later has waited for the commit before. One writer at a time is what SQLite has anyway.
 async fn lock_keys(ctx: &Context, tx: &Tx, pending: &[Pending]) -> Result<()> {
-    let keys = pending.iter().filter_map(|pending| pending.record.event_key.as_deref());
+    let keys = pending.iter().filter_map(|pending| pending.message.key.as_deref());
     let hashes = keys.map(|key| hash(key.as_bytes()));
     match tx.dialect() {
         Dialect::Sqlite => Ok(()),
@@ -176,15 +201,15 @@ async fn lock_keys(ctx: &Context, tx: &Tx, pending: &[Pending]) -> Result<()> {
 }
 
 fn row(pending: &Pending) -> Result<Vec<Value>> {
-    let Pending { record, part } = pending;
-    let meta = serde_json::to_value(&record.meta).map_err(Error::from_any)?;
+    let Pending { message, part, .. } = pending;
+    let meta = serde_json::to_value(&message.meta).map_err(Error::from_any)?;
     Ok(values![
         i64::from(*part),
-        record.event_id,
-        record.event_type.as_str(),
-        record.topic.as_str(),
-        record.event_key.clone(),
+        message.id,
+        message.event_type.as_str(),
+        message.topic.as_str(),
+        message.key.clone(),
         meta,
-        record.payload.clone()
+        message.payload.clone()
     ])
 }

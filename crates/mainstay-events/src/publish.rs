@@ -99,7 +99,7 @@ impl Publish for Tx {
             Error::internal("this database has no events: declare them by `app.events(&db)` or `Events::new`")
         })?;
         let pending = outbox.pending(self.context(), &event, options)?;
-        let id = pending.record.event_id;
+        let id = pending.message.id;
         self.defer(Box::new(pending))?;
         Ok(id)
     }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{Context, Result};
+use mainstay_telemetry::trace::{self, SpanKind, Tracer};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::lease::RELAY;
-use crate::{log, retry, schema};
+use crate::relay::Relay;
+use crate::route::Turn;
+use crate::{log, retry, route, schema};
 
 /// How often, in looks, what nobody waits for is looked at: paused groups, free partitions.
 const RARELY: u32 = 5;
@@ -22,8 +25,9 @@ pub(crate) async fn pulse(engine: Arc<Engine>, ctx: Context, stop: CancellationT
     let poll = engine.settings.poll_interval;
     let mut pause = poll;
     let (mut looks, mut looked) = (0_u32, None::<Instant>);
+    let mut relay = engine.broker.clone().map(Relay::new);
     while !stop.is_cancelled() {
-        let moved = match beat(&engine, &ctx).await {
+        let moved = match beat(&engine, &ctx, relay.as_mut()).await {
             Ok(moved) => moved,
             Err(_) if ctx.is_done() => return,
             Err(error) => {
@@ -52,21 +56,44 @@ pub(crate) async fn pulse(engine: Arc<Engine>, ctx: Context, stop: CancellationT
             }
         }
     }
-    while !ctx.is_done() && matches!(beat(&engine, &ctx).await, Ok(moved) if moved > 0) {}
+    // What is published meanwhile is for those who stay: who is asked to end doesn't go on for as long as somebody publishes.
+    let Ok(Some(last)) = log::last_waiting(&ctx, &engine.db).await else { return };
+    while !ctx.is_done() && matches!(beat(&engine, &ctx, relay.as_mut()).await, Ok(moved) if moved > 0) {
+        let ours = engine.leases.held(RELAY);
+        if !matches!(log::first_waiting(&ctx, &engine.db, ours).await, Ok(Some(first)) if first <= last) {
+            return;
+        }
+    }
 }
 
-/// One look, and one transaction of the relay if something waits.
-async fn beat(engine: &Engine, ctx: &Context) -> Result<u64> {
+/// One look, and a piece of work of the relay if something waits; returns how many events have left the outbox.
+async fn beat(engine: &Engine, ctx: &Context, relay: Option<&mut Relay>) -> Result<u64> {
     let ours = engine.leases.held(RELAY);
-    let mut waiting = Vec::new();
-    for head in log::heads(ctx, &engine.db).await? {
+    let (mut waiting, mut turn) = (Vec::new(), engine.standing.turn());
+    for head in log::heads(ctx, &engine.db, &engine.standing.ours).await? {
         engine.board.advance(head.part, head.next_off);
+        turn = head.turn();
         if head.has_waiting() && ours.contains(&head.part) {
             waiting.push(head.part);
         }
     }
-    if waiting.is_empty() {
+    if engine.standing.note(turn) {
+        // Whose turn it is has the leases of the relay.
+        engine.look.notify_one();
+        engine.metrics.held.set(i64::from(turn != Turn::Ours));
+        if let Some(route) = route::read(ctx, &engine.db).await? {
+            engine.standing.tell(&route);
+        }
+    }
+    if waiting.is_empty() || turn != Turn::Ours {
         return Ok(0);
+    }
+    let span = Tracer::of(ctx).and_then(|tracer| tracer.begin(ctx, None, SpanKind::Internal, || "relay events".into()));
+    let ctx = trace::context(&span, ctx);
+    if let Some(relay) = relay {
+        let sent = relay.send_waiting(engine, ctx, &waiting).await?;
+        engine.metrics.moved.inc_by(sent);
+        return Ok(sent);
     }
     let (moved, ends) = log::move_waiting(ctx, &engine.db, &waiting).await?;
     for (part, end) in ends {
@@ -86,7 +113,7 @@ async fn look(engine: &Engine, ctx: &Context, rarely: bool) -> Result<()> {
     }
     if rarely {
         engine.board.pause(schema::paused(ctx, &engine.db).await?.into_iter().collect());
-        if engine.leases.any_free(ctx).await? {
+        if engine.leases.any_free(ctx, engine.standing.takes_part()).await? {
             engine.look.notify_one();
         }
     }

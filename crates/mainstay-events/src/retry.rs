@@ -7,8 +7,8 @@ use mainstay_core::{Context, Error, Result};
 use mainstay_sql::{Db, FromRow, Sql, Tx, sql, values};
 
 use crate::clock::clocked;
-use crate::envelope::Record;
 use crate::failpoint::failpoint;
+use crate::message::Message;
 
 /// An event that waits.
 #[derive(Clone, Debug, FromRow)]
@@ -19,7 +19,14 @@ pub(crate) struct Waiting {
     pub(crate) first_failed_at: Option<i64>,
     pub(crate) error: Option<String>,
     #[row(flatten)]
-    pub(crate) record: Record,
+    pub(crate) record: Message,
+}
+
+impl Waiting {
+    /// A run was begun before this one, and none was seen to end.
+    pub(crate) fn may_have_ended_a_process(&self) -> bool {
+        self.attempt > 1 && self.error.is_none()
+    }
 }
 
 /// How an event comes to wait.
@@ -48,7 +55,7 @@ pub(crate) async fn add(
     tx: &Tx,
     group: &str,
     part: i32,
-    record: &Record,
+    record: &Message,
     why: Why<'_>,
     head: bool,
 ) -> Result<()> {
@@ -68,10 +75,10 @@ pub(crate) async fn add(
     let row = values![
         group,
         i64::from(part),
-        record.event_id,
+        record.id,
         record.event_type.as_str(),
         record.topic.as_str(),
-        record.event_key.clone(),
+        record.key.clone(),
         meta,
         record.payload.clone(),
         i64::from(attempt),
@@ -136,20 +143,30 @@ pub(crate) async fn failed(ctx: &Context, tx: &Tx, waiting: &Waiting, error: &st
     Ok(())
 }
 
-/// Takes `waiting` out, and lets the next of its key be due. `false`: it isn't there any more.
-pub(crate) async fn remove(ctx: &Context, tx: &Tx, group: &str, waiting: &Waiting) -> Result<bool> {
+/// Takes `waiting` out. `false`: it isn't there any more.
+pub(crate) async fn take(ctx: &Context, tx: &Tx, waiting: &Waiting) -> Result<bool> {
     let delete = "DELETE FROM mainstay_event_retries WHERE pos = $1";
-    if tx.query(delete).bind(waiting.pos).execute(ctx).await? == 0 {
-        return Ok(false);
+    Ok(tx.query(delete).bind(waiting.pos).execute(ctx).await? == 1)
+}
+
+/// Up to `limit` events of the key, in their order.
+pub(crate) async fn followers(ctx: &Context, tx: &Tx, group: &str, key: &str, limit: usize) -> Result<Vec<Waiting>> {
+    if limit == 0 {
+        return Ok(Vec::new());
     }
-    if let Some(key) = &waiting.record.event_key {
-        let next = "SELECT min(pos) FROM mainstay_event_retries WHERE grp = $1 AND event_key = $2";
-        if let Some(next) = tx.query(next).bind(group).bind(key).one::<Option<i64>>(ctx).await? {
-            let promote = clocked!["UPDATE mainstay_event_retries SET due_at = ", " WHERE pos = $1 AND due_at IS NULL"];
-            tx.query(promote).bind(next).execute(ctx).await?;
-        }
+    let next = "SELECT pos, attempt, first_failed_at, error, event_id, event_type, topic, event_key, meta, payload \
+                FROM mainstay_event_retries WHERE grp = $1 AND event_key = $2 ORDER BY pos LIMIT $3";
+    tx.query(next).bind(group).bind(key).bind(i64::try_from(limit).unwrap_or(i64::MAX)).all(ctx).await
+}
+
+/// Lets the first of the key be due.
+pub(crate) async fn promote(ctx: &Context, tx: &Tx, group: &str, key: &str) -> Result<()> {
+    let next = "SELECT min(pos) FROM mainstay_event_retries WHERE grp = $1 AND event_key = $2";
+    if let Some(next) = tx.query(next).bind(group).bind(key).one::<Option<i64>>(ctx).await? {
+        let promote = clocked!["UPDATE mainstay_event_retries SET due_at = ", " WHERE pos = $1 AND due_at IS NULL"];
+        tx.query(promote).bind(next).execute(ctx).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Whether something of the key waits.

@@ -6,6 +6,7 @@ use mainstay_sql::{Db, Sql, Tx, sql, values};
 
 use crate::clock::clocked;
 use crate::consumer::{Group, Start};
+use crate::intake::INTAKE;
 use crate::lease::{RELAY, options};
 
 const MIGRATIONS: Migrations = mainstay_sql::migrations!("migrations");
@@ -41,7 +42,15 @@ pub(crate) async fn partitions(ctx: &Context, db: &Db, wanted: u32) -> Result<u3
             "events.partitions differs from the number that the tables were made with, which stays"
         );
     }
-    leases(ctx, db, RELAY, count).await?;
+    for name in [RELAY, INTAKE] {
+        leases(ctx, db, name, count).await?;
+    }
+    u32::try_from(count).map_err(|_| Error::data_loss("mainstay_event_partitions has too many rows"))
+}
+
+/// How many partitions there are; 0 before a first start.
+pub(crate) async fn count_partitions(ctx: &Context, db: &Db) -> Result<u32> {
+    let count: i64 = db.query("SELECT count(*) FROM mainstay_event_partitions").one(ctx).await?;
     u32::try_from(count).map_err(|_| Error::data_loss("mainstay_event_partitions has too many rows"))
 }
 
@@ -120,7 +129,7 @@ async fn leases(ctx: &Context, db: &Db, name: &'static str, partitions: i64) -> 
 }
 
 /// Inserts the rows that aren't there.
-async fn insert_new(
+pub(crate) async fn insert_new(
     ctx: &Context,
     tx: &Tx,
     table: &'static str,

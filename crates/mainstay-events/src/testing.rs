@@ -3,12 +3,16 @@
 //! A crate that brings a broker runs it from a test program with `harness = false`:
 //!
 //! ```no_run
-//! use mainstay_events::EventsSettings;
-//! use mainstay_events::testing::{broker_suite, quick};
+//! use mainstay_events::testing::{TestBroker, broker_suite, quick, Setup};
+//! use mainstay_sql::Dialect;
 //! use mainstay_sql::testing::Harness;
 //!
 //! fn main() -> std::process::ExitCode {
-//!     broker_suite(Harness::new(), quick).run()
+//!     let embedded = || Setup::from(quick());
+//!     let harness = broker_suite(Harness::new(), "embedded", &[Dialect::Sqlite, Dialect::Postgres], embedded);
+//!     // In place of the test's own broker: yours.
+//!     let through_it = || Setup::through(TestBroker::new(), quick());
+//!     broker_suite(harness, "test", &[Dialect::Sqlite], through_it).run()
 //! }
 //! ```
 
@@ -21,27 +25,33 @@
 use mainstay_sql::Dialect;
 use mainstay_sql::testing::Harness;
 
-use crate::EventsSettings;
-
+mod broker;
 mod failures;
 mod flow;
 mod order;
+mod outside;
 mod scene;
 mod takeover;
 
-pub use scene::{Probe, Service, Step, applied, applied_count, eventually, prepare, publish, quick, quiet};
+pub use broker::{Mood, TestBroker};
+pub use scene::{
+    Probe, Service, Setup, Step, applied, applied_count, assert_in_order, eventually, prepare, publish, quick, quiet,
+};
 
-const ALL: [Dialect; 3] = [Dialect::Sqlite, Dialect::Postgres, Dialect::Mysql];
+macro_rules! suite {
+    ($harness:expr, $broker:expr, $databases:expr, $setup:expr; $($module:ident::$case:ident),+ $(,)?) => {
+        $harness$(.on_each(
+            $databases,
+            &format!("{}::{}", $broker, stringify!($case)),
+            move |scene| $module::$case(scene, $setup()),
+        ))+
+    };
+}
 
-/// Adds the suite to `harness`, each case on each database, with what `settings` returns as the settings of its services.
-pub fn broker_suite(harness: Harness, settings: fn() -> EventsSettings) -> Harness {
-    macro_rules! suite {
-        ($harness:expr; $($module:ident::$case:ident),+ $(,)?) => {
-            $harness$(.on_each(&ALL, stringify!($case), move |scene| $module::$case(scene, settings())))+
-        };
-    }
+/// Adds the suite to `harness`, each case on each of `databases` as `database::broker::case`, with a `setup` of its own.
+pub fn broker_suite(harness: Harness, broker: &str, databases: &[Dialect], setup: fn() -> Setup) -> Harness {
     suite![
-        harness;
+        harness, broker, databases, setup;
         flow::an_event_reaches_every_group_once,
         flow::what_is_rolled_back_was_never_published,
         flow::events_of_a_handler_are_published_with_its_effect,
@@ -57,5 +67,14 @@ pub fn broker_suite(harness: Harness, settings: fn() -> EventsSettings) -> Harne
         takeover::a_killed_service_loses_nothing_and_doubles_nothing,
         takeover::a_stop_finishes_what_is_in_hand_and_gives_the_rest_away,
         takeover::a_stop_that_may_not_wait_names_what_it_cut,
+    ]
+}
+
+/// As [`broker_suite`], what only a broker can do that is a server of its own: services meet there.
+pub fn outside_suite(harness: Harness, broker: &str, databases: &[Dialect], setup: fn() -> Setup) -> Harness {
+    suite![
+        harness, broker, databases, setup;
+        outside::services_with_databases_of_their_own_each_get_every_event,
+        outside::services_that_differ_in_partitions_share_a_topic,
     ]
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use mainstay_core::{ByteSize, Code, Context, Error, Result, ResultExt};
+use mainstay_telemetry::trace::{self, Span, SpanKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -191,14 +192,28 @@ impl Call {
         let mut request = request.map_err(|error| Error::from_any(error).context("building a call"))?;
         let target = failure::target(request.method(), request.url());
         let limit = time_limit(ctx, &target)?;
-        sign(request.headers_mut(), ctx, limit);
-        let ctx = ctx.with_timeout(limit.unwrap_or(WITHOUT_DEADLINE));
-        let response = match ctx.run(http.execute(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(failure::of_transport(error, &target)),
-            Err(cause) => return Err(cause.context(target)),
+        let mut span = trace::span(ctx, SpanKind::Client, || request.method().to_string().into());
+        if let Some(span) = &mut span {
+            describe(span, &request);
+        }
+        sign(request.headers_mut(), trace::context(&span, ctx), span.is_some(), limit);
+        let limited = ctx.with_timeout(limit.unwrap_or(WITHOUT_DEADLINE));
+        let answered = match limited.run(http.execute(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failure::of_transport(error, &target)),
+            Err(cause) => Err(cause.context(target.clone())),
         };
-        Ok(Reply { response, ctx, target, max_response: self.max_response })
+        if let Some(span) = &mut span {
+            span.outcome(&answered);
+            if let Ok(response) = &answered {
+                span.set("http.response.status_code", i64::from(response.status().as_u16()));
+                if let 400.. = response.status().as_u16() {
+                    span.fail(response.status().canonical_reason().unwrap_or("error"));
+                }
+            }
+        }
+        let ctx = limited;
+        Ok(Reply { response: answered?, ctx, target, max_response: self.max_response })
     }
 }
 
@@ -280,14 +295,25 @@ fn time_limit(ctx: &Context, target: &str) -> Result<Option<Duration>> {
     }
 }
 
-/// Adds what travels with the context. A header that the call has set itself stays.
-fn sign(headers: &mut HeaderMap, ctx: &Context, limit: Option<Duration>) {
+/// What is said of a call: neither its path nor its query, which may hold secrets.
+fn describe(span: &mut Span, request: &reqwest::Request) {
+    let url = request.url();
+    span.set("http.request.method", request.method().to_string());
+    span.set("server.address", url.host_str().unwrap_or_default().to_owned());
+    if let Some(port) = url.port_or_known_default() {
+        span.set("server.port", i64::from(port));
+    }
+}
+
+/// Adds what travels with the context. A header that the call has set itself stays. The other side is a child of the call's
+/// span; where there is none, of one that nobody records.
+fn sign(headers: &mut HeaderMap, ctx: &Context, recorded: bool, limit: Option<Duration>) {
     let trace = ctx.trace();
     let text = |text: Option<&str>| text.map(str::to_owned);
     let travelling: [(HeaderName, Option<String>); 5] = [
         (CONNECT_TIMEOUT_MS, limit.map(|limit| limit.as_millis().to_string())),
         (REQUEST_ID, ctx.request_id().map(ToString::to_string)),
-        (TRACEPARENT, trace.map(|trace| trace.child().traceparent())),
+        (TRACEPARENT, trace.map(|trace| if recorded { trace.traceparent() } else { trace.child().traceparent() })),
         (TRACESTATE, text(trace.and_then(|trace| trace.state.as_deref()))),
         (BAGGAGE, text(trace.and_then(|trace| trace.baggage.as_deref()))),
     ];

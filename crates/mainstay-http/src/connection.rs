@@ -154,6 +154,13 @@ impl Connections {
                         }
                     }
                     Verdict::Stalled(why) => return Poll::Ready(Err(why.to_owned())),
+                    Verdict::Old => {
+                        timer.as_mut().reset(Instant::now() + tick(&self.limits).min(self.limits.http2_max_age_grace));
+                        if !said_goodbye {
+                            said_goodbye = true;
+                            protocol.graceful_shutdown();
+                        }
+                    }
                     // Not dropped: HTTP/2 says GOAWAY, TLS says close_notify, and a request that comes just now is
                     // still answered.
                     Verdict::Idle if !said_goodbye => {

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::{Canceler, Cause, Context};
+use mainstay_telemetry::InHand;
+use mainstay_telemetry::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +50,8 @@ pub(crate) struct Lifeline(Arc<Inner>);
 
 struct Inner {
     root: Context,
+    tracer: OnceLock<Tracer>,
+    in_hand: OnceLock<InHand>,
     cut: Canceler,
     draining: CancellationToken,
     tasks: TaskTracker,
@@ -63,12 +67,33 @@ impl Lifeline {
         let draining = CancellationToken::new();
         let (root, cut) = Context::background().with_value(Draining(draining.clone())).with_cancel();
         let (tasks, requests, casualties) = (TaskTracker::new(), AtomicUsize::new(0), Mutex::default());
-        Self(Arc::new(Inner { root, cut, draining, tasks, requests, casualties }))
+        let (tracer, in_hand) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { root, tracer, in_hand, cut, draining, tasks, requests, casualties }))
     }
 
     /// The parent of every request's context; done with [`Cause::ShuttingDown`] when the server cuts.
     pub(crate) fn root(&self) -> &Context {
         &self.0.root
+    }
+
+    /// What decides about the traces of requests; none unless [`Lifeline::trace`] was called.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.0.tracer.get()
+    }
+
+    /// A second call changes nothing.
+    pub(crate) fn trace(&self, tracer: Tracer) {
+        let _ = self.0.tracer.set(tracer);
+    }
+
+    /// Where requests are noted; nowhere unless [`Lifeline::note_in`] was called.
+    pub(crate) fn in_hand(&self) -> Option<&InHand> {
+        self.0.in_hand.get()
+    }
+
+    /// A second call changes nothing.
+    pub(crate) fn note_in(&self, register: InHand) {
+        let _ = self.0.in_hand.set(register);
     }
 
     pub(crate) fn draining(&self) -> &CancellationToken {

@@ -46,6 +46,7 @@ mod accept;
 pub mod client;
 mod connection;
 pub mod describe;
+pub mod dialect;
 mod drain;
 mod extract;
 #[cfg(feature = "fuzzing")]
@@ -65,7 +66,7 @@ pub mod ws;
 pub use client::Client;
 pub use describe::Describe;
 pub use drain::Draining;
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Path, Query, validated};
 pub use problem::Problem;
 pub use respond::{Accepted, Created, NoContent, Upserted};
 pub use routes::{RouteInfo, Routes};

@@ -19,7 +19,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use http_body::Body as _;
 use mainstay_core::{Code, Error};
 use mainstay_telemetry::Metrics;
@@ -29,12 +29,15 @@ use tower::{Layer, Service};
 use self::body::guard;
 use self::deadline::TimeLimit;
 use self::handling::{Handling, Stage, Work};
+use self::identity::Identified;
 use self::metrics::RequestMetrics;
 use self::record::Record;
 use self::route::{RouteState, RouteStates};
 use crate::connection::Connection;
+use crate::dialect::{Dialect, MessageLimit};
 use crate::drain::Lifeline;
 use crate::routes::OptionsTable;
+use crate::routing::{Messages, RouteOptions};
 use crate::ws::Origin;
 use crate::{HttpSettings, Problem};
 
@@ -60,12 +63,18 @@ struct Shared {
     lifeline: Lifeline,
     metrics: RequestMetrics,
     routes: RouteStates,
+    dialect: Option<Arc<dyn Dialect>>,
 }
 
 impl Pipeline {
-    pub(crate) fn new(limits: HttpSettings, lifeline: Lifeline, options: OptionsTable, metrics: &Metrics) -> Self {
+    pub(crate) fn new(
+        limits: HttpSettings,
+        lifeline: Lifeline,
+        (options, dialect): (OptionsTable, Option<Arc<dyn Dialect>>),
+        metrics: &Metrics,
+    ) -> Self {
         let metrics = RequestMetrics::register(metrics);
-        Self(Arc::new(Shared { limits, lifeline, metrics, routes: RouteStates::new(options) }))
+        Self(Arc::new(Shared { limits, lifeline, metrics, routes: RouteStates::new(options), dialect }))
     }
 }
 
@@ -120,27 +129,39 @@ where
         let connection = request.extensions_mut().remove::<Arc<Connection>>();
         let parent = connection.as_ref().map_or(shared.lifeline.root(), |connection| &connection.context);
         let identity = identity::identify(request.headers());
-        let marked = identity.mark(parent);
+        let Identified { ctx: marked, id, span } = identity.begin(parent, shared.lifeline.tracer());
         let (ctx, canceler) = marked.with_cancel();
 
         let body_limit = options.body_limit.unwrap_or(shared.limits.max_body_bytes).as_usize();
-        let checked = check_head(&request, &shared.limits)
+        let spoken = shared.dialect.as_ref().filter(|dialect| dialect.is_spoken(request.headers()));
+        let dialect = spoken.filter(|_| request.version() >= Version::HTTP_2).cloned();
+        let checked = check_dialect(spoken.is_some(), dialect.is_some(), &options)
+            .and_then(|()| check_head(&request, &shared.limits))
             .and_then(|()| check_announced_body(request.headers(), body_limit))
             .and_then(|()| TimeLimit::of(request.headers(), &options, shared.limits.request_timeout));
         let deadline = checked.as_ref().ok().and_then(|limit| limit.deadline(started));
         let ctx = deadline.map_or_else(|| ctx.clone(), |deadline| ctx.with_deadline(deadline));
 
-        let record = Record::begin(shared.clone(), (route, method), connection, &identity, &request, started);
+        let record =
+            Record::begin(shared.clone(), (route, method, dialect), connection, (&ctx, id, span), &request, started);
         let stage = match checked {
             Err(problem) => Stage::Refused(problem),
             Ok(_) if deadline.is_some_and(|deadline| deadline <= started) => {
                 Stage::Refused(Error::new(Code::DeadlineExceeded, "the caller's deadline had passed on arrival").into())
             }
             Ok(_) => {
-                let mut request = match request.body().is_end_stream() {
-                    true => request,
-                    false => request.map(|inner| guard(inner, body_limit, shared.limits.body_read_timeout)),
+                let mut request = match (request.body().is_end_stream(), options.call) {
+                    // Its messages are bounded one by one, and may be as far apart as its client likes.
+                    (true, _) | (_, Some(Messages::Many)) => request,
+                    (false, Some(Messages::One)) => {
+                        let whole = body_limit.saturating_add(MESSAGE_HEAD);
+                        request.map(|inner| guard(inner, whole, shared.limits.body_read_timeout))
+                    }
+                    (false, None) => request.map(|inner| guard(inner, body_limit, shared.limits.body_read_timeout)),
                 };
+                if options.call.is_some() {
+                    request.extensions_mut().insert(MessageLimit(body_limit));
+                }
                 if body_limit > AXUM_BODY_LIMIT {
                     DefaultBodyLimit::disable().apply(&mut request);
                 }
@@ -161,8 +182,27 @@ where
     }
 }
 
+/// What stands in front of a message of a call: whether it is compressed, and its length.
+const MESSAGE_HEAD: usize = 5;
+
 /// What axum's own extractors stop at. Our limit stands in front of theirs; where ours is larger, theirs must go.
 const AXUM_BODY_LIMIT: usize = 2 * 1024 * 1024;
+
+/// Who speaks a dialect reaches its calls and nothing else; who doesn't, everything else.
+fn check_dialect(spoken: bool, can_be_answered: bool, options: &RouteOptions) -> Result<(), Problem> {
+    match (spoken, options.call) {
+        (true, _) if !can_be_answered => Err(Problem::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Error::unimplemented("the calls of this content type need HTTP/2: its answers end with trailers"),
+        )),
+        (true, None) => Err(Error::unimplemented("no service and method of this name are offered here").into()),
+        (false, Some(_)) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Error::invalid_argument("this is a gRPC method: call it over HTTP/2 with content-type application/grpc"),
+        )),
+        (true, Some(_)) | (false, None) => Ok(()),
+    }
+}
 
 fn check_head(request: &Request, limits: &HttpSettings) -> Result<(), Problem> {
     let headers = request.headers();

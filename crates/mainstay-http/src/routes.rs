@@ -13,6 +13,7 @@ use http::Method;
 use mainstay_core::{Error, Result};
 use tower::{Layer, Service};
 
+use crate::dialect::Dialect;
 use crate::routing::{MethodRoute, MethodRoutes, RouteOptions};
 
 mod openapi;
@@ -47,6 +48,14 @@ pub(crate) type OptionsTable = Arc<HashMap<String, HashMap<Method, RouteOptions>
 pub struct Routes<S = ()> {
     entries: Vec<Entry<S>>,
     layers: Vec<RouterLayer>,
+    dialect: Option<Arc<dyn Dialect>>,
+}
+
+/// Routes, ready to be served.
+pub(crate) struct Built {
+    pub(crate) router: Router,
+    pub(crate) options: OptionsTable,
+    pub(crate) dialect: Option<Arc<dyn Dialect>>,
 }
 
 enum Entry<S> {
@@ -61,7 +70,7 @@ type RouterLayer = Box<dyn FnOnce(Router) -> Router + Send>;
 /// One line of the list of routes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RouteInfo {
-    /// The method, or `*` for a plain axum method router, which doesn't tell.
+    /// The method, `CALL` for one of a [`Dialect`], or `*` for a plain axum method router, which doesn't tell.
     pub method: String,
     /// The template, as `/v1/orders/{id}`.
     pub path: String,
@@ -77,7 +86,7 @@ where
 {
     /// No routes yet.
     pub fn new() -> Self {
-        Self { entries: Vec::new(), layers: Vec::new() }
+        Self { entries: Vec::new(), layers: Vec::new(), dialect: None }
     }
 
     /// Routes `path` to `handlers`, made by [`get`](crate::routing::get) and its sisters.
@@ -99,10 +108,17 @@ where
         self
     }
 
+    /// Answers requests that speak `dialect` in it. A second one takes the place of the first.
+    pub fn dialect(mut self, dialect: impl Dialect) -> Self {
+        self.dialect = Some(Arc::new(dialect));
+        self
+    }
+
     /// Adds the routes of `other`.
     pub fn merge(mut self, other: Routes<S>) -> Self {
         self.entries.extend(other.entries);
         self.layers.extend(other.layers);
+        self.dialect = other.dialect.or(self.dialect);
         self
     }
 
@@ -116,6 +132,7 @@ where
             Entry::Nested(path, router) => Entry::Nested(below(path), router),
         }));
         self.layers.extend(other.layers);
+        self.dialect = other.dialect.or(self.dialect);
         self
     }
 
@@ -133,7 +150,7 @@ where
             Entry::Merged(router) => Entry::Merged(router.with_state(state.clone())),
             Entry::Nested(path, router) => Entry::Nested(path, router.with_state(state.clone())),
         });
-        Routes { entries: entries.collect(), layers: self.layers }
+        Routes { entries: entries.collect(), layers: self.layers, dialect: self.dialect }
     }
 
     /// Wraps every route of the finished service, also those added later and the fallback, in a tower layer, inside the
@@ -157,9 +174,9 @@ where
             match entry {
                 Entry::Described(path, MethodRoutes { handlers }) => {
                     list.extend(handlers.iter().map(|route| RouteInfo {
-                        method: route.method.to_string(),
+                        method: if route.options.call.is_some() { "CALL".to_owned() } else { route.method.to_string() },
                         path: path.clone(),
-                        handler: route.handler.to_owned(),
+                        handler: route.handler.clone().into_owned(),
                         summary: route.summary.clone(),
                     }))
                 }
@@ -179,7 +196,8 @@ where
     fn described(&self) -> impl Iterator<Item = (&str, &MethodRoute<S>)> {
         self.entries.iter().flat_map(|entry| match entry {
             Entry::Described(path, MethodRoutes { handlers }) => {
-                handlers.iter().map(|route| (path.as_str(), route)).collect::<Vec<_>>()
+                let shown = handlers.iter().filter(|route| route.options.call.is_none());
+                shown.map(|route| (path.as_str(), route)).collect::<Vec<_>>()
             }
             Entry::Plain(..) | Entry::Merged(_) | Entry::Nested(..) => Vec::new(),
         })
@@ -187,11 +205,11 @@ where
 }
 
 impl Routes<()> {
-    /// The axum router and the options of its routes.
+    /// What a server needs.
     ///
     /// # Errors
     /// `FailedPrecondition` with every mistake that axum would panic about.
-    pub(crate) fn build(self) -> Result<(Router, OptionsTable)> {
+    pub(crate) fn build(self) -> Result<Built> {
         self.check()?;
         let mut options: HashMap<String, HashMap<Method, RouteOptions>> = HashMap::new();
         let mut described: BTreeMap<String, MethodRouter> = BTreeMap::new();
@@ -213,7 +231,11 @@ impl Routes<()> {
         for (path, handlers) in described {
             router = router.route(&path, handlers);
         }
-        Ok((self.layers.into_iter().fold(router, |router, layer| layer(router)), Arc::new(options)))
+        // Handlers become services here, once: until then axum makes each of them, and each layer around it, anew for every
+        // request.
+        let router = router.with_state(());
+        let router = self.layers.into_iter().fold(router, |router, layer| layer(router));
+        Ok(Built { router, options: Arc::new(options), dialect: self.dialect })
     }
 
     fn check(&self) -> Result<()> {
@@ -304,7 +326,7 @@ mod tests {
     async fn nothing() {}
 
     fn mistake(routes: Routes) -> String {
-        routes.build().unwrap_err().message().to_owned()
+        routes.build().err().unwrap().message().to_owned()
     }
 
     #[test]

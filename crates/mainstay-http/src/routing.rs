@@ -3,6 +3,7 @@
 //! They have the names and the handlers of [`axum::routing`], and add what `routes`, OpenAPI and the pipeline need to
 //! know.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub struct MethodRoutes<S = ()> {
 pub(crate) struct MethodRoute<S> {
     pub(crate) method: Method,
     pub(crate) router: MethodRouter<S>,
-    pub(crate) handler: &'static str,
+    pub(crate) handler: Cow<'static, str>,
     pub(crate) describe: fn(&mut Operation),
     pub(crate) options: RouteOptions,
     pub(crate) summary: Option<String>,
@@ -61,6 +62,48 @@ pub(crate) struct RouteOptions {
     pub(crate) unlimited: bool,
     pub(crate) cancel: CancelPolicy,
     pub(crate) body_limit: Option<ByteSize>,
+    /// A call of a dialect, and whether it has more than one message.
+    pub(crate) call: Option<Messages>,
+}
+
+/// How many messages a call takes and gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Messages {
+    /// One each way.
+    One,
+    /// Any number, at least in one direction. Such a call has no deadline of the server's, and its limits hold for each
+    /// message.
+    Many,
+}
+
+/// Routes calls of a [`Dialect`](crate::dialect::Dialect) to `service`, under `name` in the list of routes, as
+/// `shop.v1.Orders/PlaceOrder`.
+///
+/// A call that its client gives up is dropped ([`CancelPolicy::Drop`]). It is no part of OpenAPI.
+pub fn call<T, S>(name: impl Into<Cow<'static, str>>, messages: Messages, service: T) -> MethodRoutes<S>
+where
+    T: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+    T::Response: IntoResponse + 'static,
+    T::Future: Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let options = RouteOptions {
+        unlimited: messages == Messages::Many,
+        cancel: CancelPolicy::Drop,
+        call: Some(messages),
+        ..RouteOptions::default()
+    };
+    MethodRoutes {
+        handlers: vec![MethodRoute {
+            method: Method::POST,
+            router: MethodRouter::new().on_service(MethodFilter::POST, service),
+            handler: name.into(),
+            describe: |_| {},
+            options,
+            summary: None,
+            tags: Vec::new(),
+        }],
+    }
 }
 
 /// What becomes of a handler when its client leaves before the answer.
@@ -141,7 +184,7 @@ impl<S: Clone + Send + Sync + 'static> MethodRoutes<S> {
         self.handlers.push(MethodRoute {
             method,
             router: MethodRouter::new().on(filter, handler),
-            handler: std::any::type_name::<H>(),
+            handler: std::any::type_name::<H>().into(),
             describe: <H as DescribedHandler<T>>::describe,
             options: RouteOptions::default(),
             summary: None,
@@ -162,7 +205,7 @@ impl<S: Clone + Send + Sync + 'static> MethodRoutes<S> {
 
     /// The longest the handler before may take. It shortens the server's `request_timeout` and never lengthens it.
     pub fn deadline(self, limit: Duration) -> Self {
-        self.change_last(|route| route.options.deadline = Some(limit))
+        self.change_last(|route| (route.options.deadline, route.options.unlimited) = (Some(limit), false))
     }
 
     /// Lifts every deadline of the server's from the handler before; a caller's own still holds. For streams without

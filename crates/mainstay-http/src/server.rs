@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_core::{BoxFuture, Component, Context, Error, Result};
-use mainstay_telemetry::Metrics;
+use mainstay_telemetry::trace::Tracer;
+use mainstay_telemetry::{InHand, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -14,15 +15,16 @@ use crate::accept::{accept, bind};
 use crate::connection::Connections;
 use crate::drain::Lifeline;
 use crate::pipeline::Pipeline;
+use crate::routes::Built;
 use crate::tls::{Tls, Watch};
 use crate::{Handover, HttpSettings, Routes};
 
 /// An HTTP/1 and HTTP/2 server for [`Routes`] or a plain axum `Router`.
 ///
-/// `start` reads the certificate, if there is one, and binds the address, `run` accepts connections, `stop` drains: it stops accepting, closes idle connections,
-/// tells busy ones to end (`Connection: close`, GOAWAY), tells streams by [`Draining`](crate::Draining), and waits for
-/// requests and detached handlers until its context is done. What is left then is cut and reported by name, as
-/// `POST /v1/orders (request 0192…, 2.1 s)`.
+/// `start` reads the certificate, if there is one, and binds the address, `run` accepts connections, `stop` drains: it
+/// stops accepting, closes idle connections, tells busy ones to end (`Connection: close`, GOAWAY), tells streams by
+/// [`Draining`](crate::Draining), and waits for requests and detached handlers until its context is done. What is left
+/// then is cut and reported by name, as `POST /v1/orders (request 0192…, 2.1 s)`.
 ///
 /// ```
 /// use mainstay_core::{Component, Context};
@@ -68,8 +70,8 @@ impl Server {
     /// Routes that can't be served are an error of `start`.
     pub fn new(name: impl Into<String>, settings: HttpSettings, routes: impl Into<Routes>, metrics: &Metrics) -> Self {
         let (addr, handover, lifeline) = (settings.addr, settings.handover, Lifeline::new());
-        let connections = routes.into().build().map(|(router, options)| {
-            let pipeline = Pipeline::new(settings.clone(), lifeline.clone(), options, metrics);
+        let connections = routes.into().build().map(|Built { router, options, dialect }| {
+            let pipeline = Pipeline::new(settings.clone(), lifeline.clone(), (options, dialect), metrics);
             Arc::new(Connections::new(router.layer(pipeline), settings, lifeline.clone()))
         });
         let connections = connections.map_err(|error| error.message().to_owned());
@@ -81,6 +83,20 @@ impl Server {
     #[must_use]
     pub fn with_address_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Has `tracer` record the requests. They carry it on, so that what they cause is recorded too.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        self.lifeline.trace(tracer);
+        self
+    }
+
+    /// Notes the requests in `register` for as long as they go on.
+    #[must_use]
+    pub fn with_register(self, register: InHand) -> Self {
+        self.lifeline.note_in(register);
         self
     }
 

@@ -66,6 +66,15 @@ pub struct HttpSettings {
     #[serde(with = "duration")]
     pub http2_keep_alive_interval: Duration,
 
+    /// How old an HTTP/2 connection may become before its client is told to open another (GOAWAY), so that clients find
+    /// replicas that have come since; 0 is for ever. Up to a tenth is added at random, or all would come at once.
+    #[serde(with = "duration")]
+    pub http2_max_age: Duration,
+
+    /// How long the calls of a connection that is too old may go on before it is cut.
+    #[serde(with = "duration")]
+    pub http2_max_age_grace: Duration,
+
     /// Whether a client that closes its sending side still waits for the answer. Off: the handler of a safe method is
     /// dropped when that happens, because most clients that do it have left.
     pub allow_half_close: bool,
@@ -128,6 +137,8 @@ impl Default for HttpSettings {
             max_body_bytes: ByteSize::mib(1),
             max_concurrent_streams: 200,
             http2_keep_alive_interval: Duration::from_secs(20),
+            http2_max_age: Duration::ZERO,
+            http2_max_age_grace: Duration::from_secs(30),
             allow_half_close: false,
             tls: None,
         }

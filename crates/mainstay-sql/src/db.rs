@@ -218,7 +218,7 @@ impl Db {
     }
 
     pub(crate) async fn run(&self, ctx: &Context, call: Call) -> Result<Answer> {
-        let mut observation = Observation::new(self.database(), &call);
+        let mut observation = Observation::new(ctx, self.database(), &call);
         let result = match &self.0 {
             Target::Pool(database) => match tx::refuse_pool_inside(database) {
                 Ok(()) => match database.driver(ctx).await {
@@ -291,6 +291,10 @@ impl Database {
 
     pub(crate) fn metrics(&self) -> &SqlMetrics {
         &self.metrics
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.url.dialect()
     }
 
     pub(crate) fn settings(&self) -> &DatabaseSettings {

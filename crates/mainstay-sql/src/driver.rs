@@ -145,6 +145,15 @@ impl Dialect {
             Dialect::Sqlite => "sqlite",
         }
     }
+
+    /// The name by the OpenTelemetry conventions.
+    pub(crate) const fn system(self) -> &'static str {
+        match self {
+            Dialect::Mysql => "mysql",
+            Dialect::Postgres => "postgresql",
+            Dialect::Sqlite => "sqlite",
+        }
+    }
 }
 
 impl fmt::Display for Dialect {

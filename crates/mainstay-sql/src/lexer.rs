@@ -7,7 +7,7 @@ use crate::driver::Dialect;
 
 mod token;
 
-use token::{Kind, Token, Tokens};
+use token::{Kind, Token, Tokens, is_space};
 
 /// The text for MySQL: every `$n` becomes `?`. The second part says for each `?` which value goes there, from zero, so
 /// that a number may come twice or out of order.
@@ -64,7 +64,7 @@ pub(crate) fn statements(dialect: Dialect, sql: &str) -> Vec<&str> {
         }
     }
     found.extend(sql.get(start..).filter(|_| has_code));
-    found.into_iter().map(str::trim).collect()
+    found.into_iter().map(|statement| statement.trim_matches(|c| u8::try_from(c).is_ok_and(is_space))).collect()
 }
 
 /// The keyword, if any statement of the text would begin, end or change a transaction behind the library's back.
@@ -230,6 +230,7 @@ mod tests {
             );
             assert!(statements(dialect, " \n-- nothing\n;;").is_empty(), "{dialect}");
             assert_eq!(statements(dialect, "SELECT $$a;b$$; SELECT 2").len(), 2, "{dialect}");
+            assert_eq!(statements(dialect, "\u{b}\u{a0};"), ["\u{a0}"], "{dialect}");
         }
     }
 

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use mainstay_core::Code;
-use mainstay_telemetry::Metrics;
-use mainstay_telemetry::prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use mainstay_core::{Code, Context};
 use mainstay_telemetry::prometheus_client::metrics::counter::Counter;
-use mainstay_telemetry::prometheus_client::metrics::family::Family;
 use mainstay_telemetry::prometheus_client::metrics::gauge::Gauge;
-use mainstay_telemetry::prometheus_client::metrics::histogram::Histogram;
-use mainstay_telemetry::prometheus_client::registry::Unit;
+use mainstay_telemetry::{Durations, Metrics, Series};
 
 /// The metrics of one database. A clone counts into the same ones.
 #[derive(Clone)]
@@ -20,9 +16,10 @@ use mainstay_telemetry::prometheus_client::registry::Unit;
 pub(crate) struct SqlMetrics {
     pub(crate) idle: Gauge,
     pub(crate) used: Gauge,
-    pub(crate) wait: Histogram,
+    pub(crate) max: Gauge,
+    pub(crate) wait: Durations,
     pub(crate) acquire_timeouts: Counter,
-    operations: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    operations: Series<Durations>,
 }
 
 /// The first word of a statement, out of a closed set so that no text becomes a label.
@@ -35,57 +32,28 @@ pub(crate) enum Operation {
     Update,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OperationLabels {
-    operation: Operation,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct StateLabels {
-    state: &'static str,
-}
-
-/// `None` is success.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Outcome(Option<Code>);
-
 impl SqlMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        let connections = Family::<StateLabels, Gauge>::default();
-        let sql = Self {
-            idle: connections.get_or_create_owned(&StateLabels { state: "idle" }),
-            used: connections.get_or_create_owned(&StateLabels { state: "used" }),
-            wait: seconds(),
-            acquire_timeouts: Counter::default(),
-            operations: Family::new_with_constructor(seconds as fn() -> Histogram),
-        };
-        metrics.register("sql_client_connections", "Open connections to the database", None, connections);
-        metrics.register(
-            "sql_client_connection_wait",
-            "Time until a connection was free",
-            Some(Unit::Seconds),
-            sql.wait.clone(),
-        );
-        metrics.register(
-            "sql_client_connection_timeouts",
-            "Statements that gave up waiting for a connection",
-            None,
-            sql.acquire_timeouts.clone(),
-        );
-        metrics.register(
-            "sql_client_operation_duration",
-            "Time from a statement's call to its end, the wait for a connection included",
-            Some(Unit::Seconds),
-            sql.operations.clone(),
-        );
-        sql
+        let connections = metrics.gauges("sql_client_connections", "Open connections to the database", &["state"]);
+        let wait = metrics.durations("sql_client_connection_wait", "Time until a connection was free", &[]);
+        Self {
+            idle: connections.with(&["idle"]),
+            used: connections.with(&["used"]),
+            max: metrics.gauge("sql_client_connections_max", "How many connections may be open; 0 without a pool"),
+            wait: wait.with(&[]),
+            acquire_timeouts: metrics
+                .counter("sql_client_connection_timeouts", "Statements that gave up waiting for a connection"),
+            operations: metrics.durations(
+                "sql_client_operation_duration",
+                "Time from a statement's call to its end, the wait for a connection included",
+                &["operation", "outcome"],
+            ),
+        }
     }
 
     /// Counts one statement. `outcome` is `None` when it succeeded.
-    pub(crate) fn operation(&self, operation: Operation, outcome: Option<Code>, took: Duration) {
-        let labels = OperationLabels { operation, outcome: Outcome(outcome) };
-        self.operations.get_or_create(&labels).observe(took.as_secs_f64());
+    pub(crate) fn operation(&self, ctx: &Context, operation: Operation, outcome: Option<Code>, took: Duration) {
+        self.operations.with(&[operation.name(), outcome.map_or("ok", Code::name)]).observe_in(ctx, took);
     }
 }
 
@@ -109,26 +77,6 @@ impl Operation {
     }
 }
 
-impl EncodeLabelValue for Operation {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.name(), encoder)
-    }
-}
-
-impl EncodeLabelValue for Outcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        match self.0 {
-            None => EncodeLabelValue::encode(&"ok", encoder),
-            Some(code) => EncodeLabelValue::encode(&code.to_string(), encoder),
-        }
-    }
-}
-
-/// From a cached read to the longest a request may take, a minute.
-fn seconds() -> Histogram {
-    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +94,7 @@ mod tests {
         let metrics = Metrics::new();
         let sql = SqlMetrics::new(&metrics);
         sql.used.inc();
-        sql.operation(Operation::Insert, Some(Code::AlreadyExists), Duration::from_millis(3));
+        sql.operation(&Context::background(), Operation::Insert, Some(Code::AlreadyExists), Duration::from_millis(3));
         let text = metrics.render();
         for line in [
             "sql_client_connections{state=\"used\"} 1",

@@ -29,6 +29,7 @@
 use std::time::Duration;
 
 use mainstay_core::{Context, Result};
+use mainstay_telemetry::trace::{self, SpanKind, Tracer};
 
 use crate::db::Db;
 
@@ -152,7 +153,13 @@ impl Migrator {
     pub async fn up_to(&self, ctx: &Context, version: i64) -> Result<Vec<Applied>> {
         let mut connection = self.connection(ctx).await?;
         connection.lock(ctx).await?;
-        let result = run::up(ctx, &mut connection, &self.migrations, version).await;
+        let mut span = Tracer::of(ctx)
+            .and_then(|tracer| tracer.begin(ctx, ctx.trace(), SpanKind::Internal, || "migrate up".into()));
+        let result = run::up(trace::context(&span, ctx), &mut connection, &self.migrations, version).await;
+        if let Some(span) = &mut span {
+            span.set("mainstay.migrations", result.as_ref().map_or(0, Vec::len).cast_signed() as i64);
+            span.outcome(&result);
+        }
         connection.unlock().await;
         result
     }

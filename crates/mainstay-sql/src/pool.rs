@@ -67,6 +67,7 @@ impl<C: Connection> Pool<C> {
         open: impl Fn() -> BoxFuture<'static, Result<C>> + Send + Sync + 'static,
     ) -> Self {
         let max = settings.max_connections.max(1);
+        metrics.max.set(i64::from(max));
         Self(Arc::new(Shared {
             open: Box::new(open),
             permits: Arc::new(Semaphore::new(max as usize)),
@@ -94,7 +95,7 @@ impl<C: Connection> Pool<C> {
         let start = Instant::now();
         let limit = start + shared.acquire_timeout;
         let loan = self.loan(ctx, limit).await?;
-        shared.metrics.wait.observe(start.elapsed().as_secs_f64());
+        shared.metrics.wait.observe(start.elapsed());
         while let Some(entry) = shared.pop_idle() {
             if entry.connection.is_reusable() && entry.opened.elapsed() < shared.max_lifetime {
                 return Ok(Pooled { entry: Some(entry), loan });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use mainstay_core::{Code, Context, Error, Result};
+use mainstay_telemetry::trace::{self, Span, SpanKind};
 use tokio::time::Instant;
 
 use crate::db::{Database, Db};
@@ -94,7 +95,7 @@ impl Query {
         let ctx = ctx.clone();
         let rows = async move {
             let (db, call) = self.prepare(Want::All)?;
-            let mut observation = Observation::new(db.database(), &call);
+            let mut observation = Observation::new(&ctx, db.database(), &call);
             let rows = observation.check(db.stream(ctx, call).await)?;
             Ok::<_, Error>(Observed { rows, observation })
         };
@@ -176,9 +177,14 @@ impl Query {
     }
 }
 
+/// How much of a statement a span shows, in characters: enough to know it, whatever an IN list grows to.
+const LONGEST_TEXT: usize = 2_000;
+
 /// A statement on the clock: counts, logs and, when it was dropped half way, says so.
 pub(crate) struct Observation {
     database: Arc<Database>,
+    ctx: Context,
+    span: Option<Span>,
     sql: std::borrow::Cow<'static, str>,
     operation: Operation,
     start: Instant,
@@ -186,11 +192,21 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    pub(crate) fn new(database: &Arc<Database>, call: &Call) -> Self {
+    pub(crate) fn new(ctx: &Context, database: &Arc<Database>, call: &Call) -> Self {
+        let operation = Operation::of(&call.sql);
+        let mut span = trace::span(ctx, SpanKind::Client, || operation.name().to_uppercase().into());
+        if let Some(span) = &mut span {
+            span.set("db.system.name", database.dialect().system());
+            span.set("db.operation.name", operation.name());
+            // Values are bound and never part of it.
+            span.set("db.query.text", call.sql.chars().take(LONGEST_TEXT).collect::<String>());
+        }
         Self {
             database: database.clone(),
+            ctx: ctx.clone(),
+            span,
             sql: call.sql.clone(),
-            operation: Operation::of(&call.sql),
+            operation,
             start: Instant::now(),
             over: false,
         }
@@ -218,7 +234,12 @@ impl Observation {
             return;
         }
         let took = self.start.elapsed();
-        self.database.metrics().operation(self.operation, outcome, took);
+        self.database.metrics().operation(&self.ctx, self.operation, outcome, took);
+        if let Some(mut span) = self.span.take()
+            && let Some(code) = outcome
+        {
+            span.fail(code.name());
+        }
         let failure = outcome.map(tracing::field::display);
         if took >= self.database.settings().slow_statement {
             tracing::warn!(target: "mainstay::sql", sql = %self.sql, ?took, failure, "slow statement");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::{Context, Error, Result};
+use mainstay_telemetry::trace::{self, SpanKind};
 use tokio::time::Instant;
 
 use crate::db::{Database, Db};
@@ -142,7 +143,7 @@ where
     let driver = database.driver(ctx).await?;
     let mut attempt = 1;
     loop {
-        let session = driver.begin(ctx, options.begin).await?;
+        let session = spanned(database, ctx, "BEGIN", driver.begin(ctx, options.begin)).await?;
         let error = match attempt_once(database, ctx, session, &mut work).await {
             Ok(value) => return Ok(value),
             Err(error) if !lost_a_conflict(&error) => return Err(error),
@@ -199,20 +200,40 @@ where
     match outcome.await.flatten() {
         Ok(value) => {
             let session = open.finish(ctx).await?;
-            commit(ctx, session, hook).await?;
+            spanned(database, ctx, "COMMIT", commit(ctx, session, hook)).await?;
             Ok(value)
         }
         Err(error) => {
             // Waited for, so that the caller's next statement finds its locks free. Once `ctx` is done, that goes on
             // in the background.
             if let Some(session) = open.abandon()
-                && let Ok(Err(rollback)) = ctx.run(session.rollback()).await
+                && let Ok(Err(rollback)) = ctx.run(spanned(database, ctx, "ROLLBACK", session.rollback())).await
             {
                 tracing::debug!(target: "mainstay::sql", error = %rollback.report(), "rolling back");
             }
             Err(error)
         }
     }
+}
+
+/// Waits for `work` in a span of its own: what a transaction waits for its turn, and for the disk, is in none of its
+/// statements.
+async fn spanned<T>(
+    database: &Database,
+    ctx: &Context,
+    operation: &'static str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut span = trace::span(ctx, SpanKind::Client, || operation.into());
+    if let Some(span) = &mut span {
+        span.set("db.system.name", database.dialect().system());
+        span.set("db.operation.name", operation);
+    }
+    let result = work.await;
+    if let Some(span) = &mut span {
+        span.outcome(&result);
+    }
+    result
 }
 
 /// Hands what was deferred to the database's hook, and returns what is to be told of the commit, if anything is.
@@ -242,7 +263,8 @@ async fn before_commit(database: &Arc<Database>, ctx: &Context, open: &Open) -> 
 /// Commits in a task of its own, so that a commit that was sent is finished whoever still waits for it.
 async fn commit(ctx: &Context, session: Box<dyn Session>, hook: Option<Arc<dyn CommitHook>>) -> Result<()> {
     ctx.check()?;
-    let mut committing = tokio::spawn(async move {
+    let identity = ctx.clone();
+    let committing = async move {
         let committed = tokio::time::timeout(COMMIT_LIMIT, session.commit()).await.unwrap_or_else(|_| {
             tracing::error!(target: "mainstay::sql", limit = ?COMMIT_LIMIT, "the outcome of a COMMIT is unknown");
             Err(Error::unavailable("the outcome of the change is unknown").with_source(CommitUnknown))
@@ -253,7 +275,8 @@ async fn commit(ctx: &Context, session: Box<dyn Session>, hook: Option<Arc<dyn C
             _ => {}
         }
         committed
-    });
+    };
+    let mut committing = tokio::spawn(async move { identity.scope(committing).await });
     let joined = match ctx.run(&mut committing).await {
         Ok(joined) => joined,
         Err(done) => match tokio::time::timeout_at(Instant::now() + COMMIT_GRACE, committing).await {

@@ -9,6 +9,7 @@ use mainstay::core::settings::Loader;
 use mainstay::core::{Context, Error, Phase, Report, Result, ResultExt, Stopper};
 use mainstay::http::Client;
 use mainstay::telemetry::Metrics;
+use mainstay::telemetry::trace::Tracer;
 use mainstay::{App, Configuration, Service};
 use mainstay_sql::testing::TestDatabase;
 use serde::Serialize;
@@ -20,6 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::logs::{Collector, Logs};
 use crate::response::TestResponse;
 use crate::samples::Samples;
+use crate::spans::Spans;
 
 /// How long one call of a test may take before it is a failure of the service.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +36,7 @@ pub struct TestApp {
     thread: Option<JoinHandle<Report>>,
     logs: Logs,
     metrics: Metrics,
+    tracer: Tracer,
     database: Option<TestDatabase>,
 }
 
@@ -119,6 +122,11 @@ impl TestApp {
     /// What the service has logged.
     pub fn logs(&self) -> &Logs {
         &self.logs
+    }
+
+    /// The spans that have ended so far.
+    pub fn spans(&self) -> Spans {
+        Spans(self.tracer.collected())
     }
 
     /// The service's metrics as they stand now.
@@ -208,6 +216,7 @@ impl<S: Default + Serialize + DeserializeOwned + Send + 'static> TestAppBuilder<
             thread: Some(thread),
             logs,
             metrics: handles.metrics,
+            tracer: handles.tracer,
             database: self.database,
         })
     }
@@ -218,6 +227,7 @@ struct Handles {
     stopper: Stopper,
     phase: watch::Receiver<Phase>,
     metrics: Metrics,
+    tracer: Tracer,
     addresses: Box<dyn Fn() -> Option<(SocketAddr, SocketAddr)> + Send + Sync>,
 }
 
@@ -247,10 +257,12 @@ fn live<S: Default + Serialize + DeserializeOwned>(
             Ok(service) => service,
             Err(error) => return failed(error),
         };
+        service.tracer().collect();
         let sent = handles.send(Handles {
             stopper: service.stopper(),
             phase: service.phase(),
             metrics: service.metrics(),
+            tracer: service.tracer(),
             addresses: Box::new(service.addresses()),
         });
         match sent {

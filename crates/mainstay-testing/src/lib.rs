@@ -19,11 +19,16 @@ mod app;
 mod logs;
 mod response;
 mod samples;
+mod spans;
 
 pub use app::{TestApp, TestAppBuilder};
 pub use logs::{LogLine, Logs};
 pub use response::TestResponse;
 pub use samples::Samples;
+pub use spans::Spans;
+
+/// A span, as [`Spans`] has it.
+pub use mainstay::telemetry::trace::{FinishedSpan, SpanKind};
 
 /// Temporary databases, and a harness whose tests are reported as ignored, with the reason, when their server is
 /// missing.

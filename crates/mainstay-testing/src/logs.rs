@@ -17,7 +17,7 @@ pub struct LogLine {
     pub target: String,
     /// Its text.
     pub message: String,
-    /// Its other fields, as text.
+    /// Its other fields, as text; among them `trace_id`, `span_id`, `request_id` and `principal` of its context.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -63,7 +63,25 @@ impl<S: Subscriber> Layer<S> for Collector {
             fields: BTreeMap::new(),
         };
         event.record(&mut Fields(&mut line));
+        mainstay_core::Context::current(|ctx| identify(&mut line, ctx));
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// The identity that the service's own logger adds, under the same names.
+fn identify(line: &mut LogLine, ctx: Option<&mainstay_core::Context>) {
+    let Some(ctx) = ctx else { return };
+    let trace = ctx.trace();
+    let identity = [
+        ("trace_id", trace.map(|trace| format!("{:032x}", trace.trace_id))),
+        ("span_id", trace.map(|trace| format!("{:016x}", trace.span_id))),
+        ("request_id", ctx.request_id().map(ToString::to_string)),
+        ("principal", ctx.principal().map(|principal| principal.subject.clone())),
+    ];
+    for (name, value) in identity {
+        if let Some(value) = value {
+            line.fields.entry(name.to_owned()).or_insert(value);
+        }
     }
 }
 

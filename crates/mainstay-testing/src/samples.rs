@@ -7,11 +7,17 @@ pub struct Samples(Vec<(String, f64)>);
 impl Samples {
     pub(crate) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let lines = lines.map(|line| line.split_once(" # {").map_or(line, |(sample, _)| sample)); // without exemplars
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
         };
         Self(lines.filter_map(sample).collect())
+    }
+
+    /// The names of all samples, with their labels.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// The sum of all samples called `name` whose labels contain each of `labels`, as `("status", "201")`; 0 without any.

@@ -1,4 +1,4 @@
-//! Listening sockets from the service manager (`LISTEN_FDS`), and the word that we are ready (`NOTIFY_SOCKET`).
+//! Listening sockets from the service manager (`LISTEN_FDS`).
 //!
 //! The manager owns the sockets: connections wait in their queue while the service restarts, and none is refused.
 
@@ -62,27 +62,6 @@ impl Activation {
         }
         Ok(found)
     }
-}
-
-/// Tells the service manager, if it asked to be told, as `READY=1`.
-pub(crate) fn notify(state: &str) {
-    let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return };
-    if let Err(error) = send(&path, state) {
-        tracing::warn!(%error, state, "can't tell the service manager at NOTIFY_SOCKET");
-    }
-}
-
-fn send(path: &std::ffi::OsStr, state: &str) -> std::io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::UnixDatagram;
-    let socket = UnixDatagram::unbound()?;
-    #[cfg(target_os = "linux")]
-    if let Some(name) = path.as_bytes().strip_prefix(b"@") {
-        use std::os::linux::net::SocketAddrExt;
-        let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-        return socket.send_to_addr(state.as_bytes(), &addr).map(drop);
-    }
-    socket.send_to(state.as_bytes(), std::path::Path::new(path)).map(drop)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The subcommands of a service, and what each needs: all but `serve` and `migrate` connect to nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mainstay_http::Routes;
@@ -93,6 +94,20 @@ pub(crate) enum Events {
     /// Pause and resume groups.
     #[command(subcommand)]
     Group(Group),
+    /// Have the events of the running service go the way of `events.url`: through that broker, or `embedded`. Nothing is
+    /// lost, doubled or overtaken. It can be ended and begun again.
+    Cutover {
+        /// The URL of the broker that is left, if the way leads from one to `embedded`.
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// Give up, and leave everything as it was, when it takes longer.
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+        deadline: Duration,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    mainstay_core::settings::duration::parse(text).ok_or_else(|| "expected a duration, as `30s` or `10m`".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,9 +10,12 @@ use mainstay_core::{Budgets, Error, Result};
 use mainstay_events::EventsSettings;
 use mainstay_http::HttpSettings;
 use mainstay_sql::DatabaseSettings;
-use mainstay_telemetry::LogSettings;
+use mainstay_telemetry::trace::TraceSettings;
+use mainstay_telemetry::{LogSettings, MetricsSettings};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::brokers;
 
 /// The settings of a service that has none of its own.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -56,6 +59,9 @@ pub struct Configuration<S> {
     pub name: &'static str,
     /// The section `http`.
     pub http: HttpSettings,
+    /// The section `grpc`.
+    #[cfg(feature = "grpc")]
+    pub grpc: mainstay_grpc::GrpcSettings,
     /// The section `admin`.
     pub admin: AdminSettings,
     /// The section `database`.
@@ -64,6 +70,10 @@ pub struct Configuration<S> {
     pub events: EventsSettings,
     /// The section `log`.
     pub log: LogSettings,
+    /// The section `trace`.
+    pub trace: TraceSettings,
+    /// The section `metrics`.
+    pub metrics: MetricsSettings,
     /// The section `shutdown`.
     pub shutdown: ShutdownSettings,
     /// Everything else.
@@ -90,6 +100,8 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
             .default_value("database.url", format!("sqlite://data/{name}.db"))
             .alias("DATABASE_URL", "database.url")
             .alias("RUST_LOG", "log.filter")
+            .alias("OTEL_EXPORTER_OTLP_ENDPOINT", "trace.endpoint")
+            .alias("OTEL_EXPORTER_OTLP_HEADERS", "trace.headers")
             .alias("EVENTS_URL", "events.url")
             .alias("CACHE_URL", "cache.url")
             .load()?;
@@ -97,7 +109,10 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
         let (http, admin) = (sources.section("http"), sources.section("admin"));
         let (database, log, shutdown) =
             (sources.section("database"), sources.section("log"), sources.section("shutdown"));
-        let events = sources.section("events");
+        #[cfg(feature = "grpc")]
+        let grpc = sources.section("grpc");
+        let (events, trace, metrics) =
+            (sources.section("events"), sources.section("trace"), sources.section("metrics"));
         let later: Result<Later> = sources.section("cache");
         let own = sources.rest();
         let mut effective = sources.finish()?;
@@ -105,10 +120,14 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
         let configuration = Self {
             name,
             http: http?,
+            #[cfg(feature = "grpc")]
+            grpc: grpc?,
             admin: admin?,
             database: database?,
             events: events?,
             log: log?,
+            trace: trace?,
+            metrics: metrics?,
             shutdown: shutdown?,
             own: own?,
             effective,
@@ -118,7 +137,18 @@ impl<S: Default + Serialize + DeserializeOwned> Configuration<S> {
 
     fn validated(self) -> Result<Self> {
         let at = |error: Error| error.context(self.origin("events.url"));
-        self.events.validate().map_err(at)?;
+        self.events.validate()?;
+        if let Some(url) = self.events.external_broker() {
+            brokers::named(url).map_err(at)?;
+        }
+        self.trace.validate()?;
+        for (key, wanted) in [("log.export", self.log.export), ("metrics.export", !self.metrics.export.is_zero())] {
+            if wanted && self.trace.endpoint.trim().is_empty() {
+                let message =
+                    "expected a collector to export to: set trace.endpoint too (and trace.sample to 0 for no traces)";
+                return Err(Error::invalid_argument(format!("{}: {message}", self.origin(key))));
+            }
+        }
         let ShutdownSettings { start, stop, .. } = self.shutdown;
         for (key, duration) in [("shutdown.start", start), ("shutdown.stop", stop)] {
             if duration.is_zero() {

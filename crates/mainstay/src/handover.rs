@@ -42,7 +42,9 @@ pub(crate) struct Handover(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    servers: [(SocketAddr, Arc<Server>); 2],
+    /// The first of the addresses below.
+    addr: SocketAddr,
+    servers: Vec<(SocketAddr, Arc<Server>)>,
     phase: watch::Receiver<Phase>,
     stopper: Stopper,
     /// Who was asked for the sockets, until it is told that we are ready.
@@ -57,24 +59,28 @@ impl Handover {
     /// No folder for the Unix socket that belongs to this user alone.
     pub(crate) fn new(
         service: &str,
-        servers: [(SocketAddr, Arc<Server>); 2],
+        servers: Vec<(SocketAddr, Arc<Server>)>,
         phase: watch::Receiver<Phase>,
         stopper: Stopper,
     ) -> Result<Self> {
-        let path = rendezvous::path(service, servers[0].0)?;
+        let first = servers.first().ok_or_else(|| Error::internal("a hand-over of no server"))?;
+        let path = rendezvous::path(service, first.0)?;
         let (predecessor, closing) = (Mutex::default(), Notify::new());
-        Ok(Self(Arc::new(Inner { path, servers, phase, stopper, predecessor, closing })))
+        let addr = first.0;
+        Ok(Self(Arc::new(Inner { path, addr, servers, phase, stopper, predecessor, closing })))
     }
 
     /// Takes the sockets over from the running process, if there is one; before anything listens.
     ///
-    /// Without an answer the addresses are bound as always, and that error says what is in the way.
-    pub(crate) async fn take_over(&self) {
+    /// Returns whether there is one that answers until this process is ready. Without an answer the addresses are bound as
+    /// always, and that error says what is in the way.
+    pub(crate) async fn take_over(&self) -> bool {
         match timeout(ANSWER, self.0.ask()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = %error.report(), "can't take over from the running process"),
             Err(_) => tracing::warn!("the running process doesn't answer: can't take over from it"),
         }
+        self.0.predecessor.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The part that answers; after everything else, because its start is followed by "ready".
@@ -126,7 +132,7 @@ impl Inner {
                     server.adopt(listener);
                 }
             }
-            tracing::info!(addr = %self.servers[0].0, pid, "taking over from the running process");
+            tracing::info!(addr = %self.addr, pid, "taking over from the running process");
             *self.predecessor.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
             return Ok(());
         }

@@ -23,10 +23,16 @@
 //! request deadline, limits and timeouts; structured logs; metrics and health on an admin port; and it ends in order.
 
 mod activation;
+mod admin_port;
 mod app;
+mod brokers;
+#[cfg(feature = "grpc")]
+mod calls;
 mod command;
 mod configuration;
+mod export;
 mod handover;
+mod notify;
 mod parts;
 mod run;
 mod service;
@@ -43,6 +49,9 @@ pub use mainstay_admin as admin;
 pub use mainstay_core as core;
 /// Events: outbox, relay, consumers.
 pub use mainstay_events as events;
+/// gRPC: services, health, reflection, the client.
+#[cfg(feature = "grpc")]
+pub use mainstay_grpc as grpc;
 /// The server, extractors, routes and client.
 pub use mainstay_http as http;
 /// Databases.

@@ -69,7 +69,7 @@ where
     build(&mut app).map_err(plainly)?;
     match command {
         Command::Serve => {
-            start_logging(&app.configuration.log).map_err(plainly)?;
+            app.logs = start_logging(&app.configuration.log).map_err(plainly)?;
             runtime.block_on(command::serve(app, activation)).map_err(plainly)
         }
         Command::Migrate(migrate) => {
@@ -80,7 +80,7 @@ where
             start_logging(&quiet(&app.configuration.log)).map_err(plainly)?;
             runtime.block_on(command::events(&app, events)).map(|()| true).map_err(plainly)
         }
-        Command::Routes => command::out(&command::routes(&app.routes)).map(|()| true).map_err(plainly),
+        Command::Routes => command::out(&command::routes(app.all_routes())).map(|()| true).map_err(plainly),
         Command::Openapi => {
             let document = command::openapi(&app.configuration, &app.routes);
             command::out(&format!("{document:#}\n")).map(|()| true).map_err(plainly)

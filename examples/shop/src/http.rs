@@ -17,14 +17,14 @@ type Products = Arc<Catalogue<SqlProducts>>;
 type Orders = Arc<OrderService<SqlOrders, SqlProducts>>;
 
 /// The shop's routes.
-pub fn routes(catalogue: Catalogue<SqlProducts>, orders: OrderService<SqlOrders, SqlProducts>) -> Routes {
+pub fn routes(catalogue: Products, orders: Orders) -> Routes {
     let products = Routes::new()
         .route("/v1/products", get(list_products).summary("List products by key"))
         .route(
             "/v1/products/{sku}",
             get(show_product).summary("Show a product").put(put_product).summary("Create or replace a product"),
         )
-        .with_state(Arc::new(catalogue));
+        .with_state(catalogue);
     let orders = Routes::new()
         .route(
             "/v1/orders",
@@ -33,7 +33,7 @@ pub fn routes(catalogue: Catalogue<SqlProducts>, orders: OrderService<SqlOrders,
         .route("/v1/orders/{id}", get(show_order).summary("Show an order"))
         .route("/v1/orders/{id}/cancel", post(cancel).summary("Cancel an order"))
         .route("/v1/orders/{id}/events", get(watch).without_deadline().summary("Watch an order, as server-sent events"))
-        .with_state(Arc::new(orders));
+        .with_state(orders);
     products.merge(orders)
 }
 

@@ -59,6 +59,29 @@ pub trait Products: Send + Sync + 'static {
     /// Takes `quantity` of the product's stock if there is as much; says whether there was.
     fn take(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Adds `delta` to the product's stock, if that leaves it between zero and the largest number; says whether it did.
+    fn add(&self, ctx: &Context, db: &Db, sku: &str, delta: i64) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Notes that the request changes stock; says whether it is new.
+    fn note_change(
+        &self,
+        ctx: &Context,
+        db: &Db,
+        request_id: &str,
+        sku: &str,
+        delta: i64,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Whether the request was noted for this change.
+    fn knows_change(
+        &self,
+        ctx: &Context,
+        db: &Db,
+        request_id: &str,
+        sku: &str,
+        delta: i64,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
     /// Puts `quantity` back.
     fn put_back(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> impl Future<Output = Result<()>> + Send;
 }

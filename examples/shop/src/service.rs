@@ -6,7 +6,7 @@ mod stock;
 mod watchers;
 
 pub use crate::repository::OrderFilter;
-pub use catalogue::{Catalogue, Put};
+pub use catalogue::{Catalogue, Imported, Put};
 pub use orders::OrderService;
 pub use stock::Stock;
 pub use watchers::{Watcher, Watchers};

@@ -110,7 +110,9 @@ fn a_bad_url_says_what_is_understood_and_shows_no_password() {
 
 #[test]
 fn what_this_version_lacks_is_refused_and_not_ignored() {
-    Scene::new().run(&[], &[("EVENTS_URL", "nats://127.0.0.1")]).refuses(&["events.url", "EVENTS_URL", "nats"]);
+    let broker = |url| Scene::new().run(&[], &[("EVENTS_URL", url)]);
+    broker("nat://me:hunter2@127.0.0.1").refuses(&["events.url", "EVENTS_URL", "`nat://`", "nats://", "amqp://"]);
+    broker("nats://me:hunter2@127.0.0.1?prefix=a.b").refuses(&["events.url", "EVENTS_URL", "prefix"]);
     Scene::new().run(&[], &[("CACHE_URL", "redis://127.0.0.1")]).refuses(&["CACHE_URL", "not supported yet"]);
 }
 
@@ -139,6 +141,25 @@ fn an_unreachable_database_is_named_without_its_password() {
         outcome.refuses(&["127.0.0.1:9", "database"]);
         assert!(!outcome.error.contains("hunter2") && !outcome.out.contains("hunter2"), "{}", outcome.error);
     }
+}
+
+#[test]
+fn a_service_that_is_still_starting_says_so_on_its_admin_port() {
+    let scene = Scene::new();
+    let environment = [
+        ("DATABASE_URL", "postgres://shop:hunter2@127.0.0.1:9/shop"),
+        ("SHOP_HTTP__ADDR", "127.0.0.1:0"),
+        ("SHOP_ADMIN__ADDR", "127.0.0.1:0"),
+    ];
+    let mut child = scene.command(&[], &environment).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let listening = lines.find(|line| line.contains("\"listening\"")).expect("the admin port listens first");
+    let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
+    assert_eq!(listening["server"], "admin");
+    scene.run(&["health"], &[("SHOP_ADMIN__ADDR", listening["addr"].as_str().unwrap())]).refuses(&["starting"]);
+    kill("-TERM", child.id());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
 }
 
 #[test]
@@ -171,21 +192,61 @@ fn a_named_configuration_file_has_to_exist_and_an_unnamed_one_need_not() {
     Scene::new().run(&["config"], &[("SHOP_CONFIG", "lost.yaml")]).refuses(&["lost.yaml", "SHOP_CONFIG"]);
 }
 
+/// What Kubernetes gives a container for a Service named shop, with a port named http, and one named shop-admin.
+const KUBERNETES: [(&str, &str); 11] = [
+    ("SHOP_SERVICE_HOST", "10.0.0.1"),
+    ("SHOP_SERVICE_PORT", "8080"),
+    ("SHOP_SERVICE_PORT_HTTP", "8080"),
+    ("SHOP_PORT", "tcp://10.0.0.1:8080"),
+    ("SHOP_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+    ("SHOP_PORT_8080_TCP_PROTO", "tcp"),
+    ("SHOP_PORT_8080_TCP_PORT", "8080"),
+    ("SHOP_PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ("SHOP_ADMIN_SERVICE_HOST", "10.0.0.2"),
+    ("SHOP_ADMIN_PORT", "tcp://10.0.0.2:9000"),
+    ("SHOP_ADMIN_PORT_9000_TCP_ADDR", "10.0.0.2"),
+];
+
 #[test]
 fn what_kubernetes_injects_is_no_configuration() {
-    let injected = [
-        ("SHOP_PORT", "tcp://10.0.0.1:8080"),
-        ("SHOP_SERVICE_HOST", "10.0.0.1"),
-        ("SHOP_PORT_8080_TCP_ADDR", "10.0.0.1"),
-    ];
-    Scene::new().run(&["config"], &injected).says(&["127.0.0.1:8080"]);
+    Scene::new().run(&["config"], &KUBERNETES).says(&["127.0.0.1:8080"]);
+    // Beside it, a setting with a typing error is still refused.
+    let mistaken = [&KUBERNETES[..], &[("SHOP_HTTP__ADR", "127.0.0.1:1")]].concat();
+    Scene::new().run(&["config"], &mistaken).refuses(&["SHOP_HTTP__ADR", "addr"]);
+}
+
+#[test]
+fn an_admin_port_that_others_reach_without_a_token_is_warned_of() {
+    let environment =
+        [("SHOP_HTTP__ADDR", "127.0.0.1:0"), ("SHOP_ADMIN__ADDR", "0.0.0.0:0"), ("SHOP_SHUTDOWN__SETTLE", "0s")];
+    let warned = |token: &str| {
+        let scene = Scene::new();
+        let environment = [&environment[..], &[("SHOP_ADMIN__TOKEN", token)]].concat();
+        let mut child = scene.command(&[], &environment).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut warned = false;
+        lines.find(|line| {
+            warned |= line.contains("off loopback without a token") && line.contains("SHOP_ADMIN__TOKEN");
+            line.contains("\"ready\"")
+        });
+        kill("-TERM", child.id());
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
+        warned
+    };
+    assert!(warned(""));
+    assert!(!warned("s3cret"));
 }
 
 #[test]
 fn config_shows_every_value_with_its_source_and_no_secret() {
     let scene = Scene::new().file("config.yaml", "paging:\n  max_limit: 7\n");
-    let environment =
-        [("DATABASE_URL", "postgres://shop:hunter2@db/shop"), ("SHOP_HTTP__ADDR", "0.0.0.0:80"), ("RUST_LOG", "debug")];
+    let environment = [
+        ("DATABASE_URL", "postgres://shop:hunter2@db/shop"),
+        ("SHOP_HTTP__ADDR", "0.0.0.0:80"),
+        ("RUST_LOG", "debug"),
+        ("SHOP_ADMIN__TOKEN", "hunter2"),
+    ];
     let outcome = scene.run(&["config"], &environment);
     outcome.says(&[]);
     let line = |key: &str| {
@@ -197,6 +258,7 @@ fn config_shows_every_value_with_its_source_and_no_secret() {
     assert_eq!(line("database.url"), "database.url postgres://shop:***@db/shop environment variable DATABASE_URL");
     assert_eq!(line("log.filter"), "log.filter debug environment variable RUST_LOG");
     assert_eq!(line("admin.addr"), "admin.addr 127.0.0.1:9000 default");
+    assert_eq!(line("admin.token"), "admin.token *** environment variable SHOP_ADMIN__TOKEN");
     assert!(!outcome.out.contains("hunter2"));
 }
 
@@ -219,9 +281,15 @@ fn migrations_go_up_and_down_by_hand_and_never_by_themselves() {
     scene.run(&["migrate", "status"], &[]).says(&["0001_create_shop", "pending"]);
     scene.run(&["migrate", "up", "--dry-run"], &[]).says(&["CREATE TABLE products"]);
     scene.run(&["migrate", "status"], &[]).says(&["pending"]);
-    scene.run(&["migrate", "up"], &[]).says(&["applied", "0001_create_shop", "0002_order_changes"]);
+    scene.run(&["migrate", "up"], &[]).says(&[
+        "applied",
+        "0001_create_shop",
+        "0002_order_changes",
+        "0003_stock_changes",
+    ]);
     scene.run(&["migrate", "up"], &[]).says(&["nothing to apply"]);
     scene.run(&["migrate", "status"], &[]).says(&["applied"]);
+    scene.run(&["migrate", "down"], &[]).says(&["reverted", "0003_stock_changes"]);
     scene.run(&["migrate", "down"], &[]).says(&["reverted", "0002_order_changes"]);
     scene.run(&["migrate", "down"], &[]).says(&["reverted", "0001_create_shop"]);
     scene.run(&["migrate", "new", "add_customer_email"], &[]).says(&["migrations/", "add_customer_email.up.sql"]);
@@ -232,6 +300,7 @@ fn serve_says_where_to_look_answers_health_and_ends_in_order() {
     let scene = Scene::new();
     let environment =
         [("SHOP_HTTP__ADDR", "127.0.0.1:0"), ("SHOP_ADMIN__ADDR", "127.0.0.1:0"), ("SHOP_SHUTDOWN__SETTLE", "0s")];
+    let environment = [&environment[..], &KUBERNETES].concat();
     let mut child = scene.command(&["serve"], &environment).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let ready = lines.find(|line| line.contains("\"ready\"")).expect("the shop says that it is ready");

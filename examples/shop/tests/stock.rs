@@ -18,6 +18,7 @@ use customer::{CUSTOMERS, Customer, box_of};
 use mainstay::events::EventsSettings;
 use mainstay::http::Client;
 use mainstay::prelude::*;
+use mainstay::sql::Dialect;
 use mainstay::telemetry::Metrics;
 use mainstay_testing::{Harness, Scene};
 use shop_process::ShopProcess;
@@ -39,18 +40,42 @@ const ARRIVALS: Duration = Duration::from_secs(6);
 /// When the killing ends, though not all is settled: on a busy machine a process takes seconds to start.
 const KILLS: u32 = 20;
 
+/// Brokers: their name, where their URL is told, and where they usually are.
+const BROKERS: [(&str, &str, &str); 2] = [
+    ("nats", "NATS_TEST_URL", "nats://127.0.0.1:4222"),
+    ("rabbitmq", "RABBITMQ_TEST_URL", "amqp://guest:guest@127.0.0.1:5672"),
+];
+
 fn main() -> ExitCode {
-    mainstay::sql::cases![
+    let mut harness = mainstay::sql::cases![
         Harness::new().one_at_a_time(); Sqlite, Postgres, Mysql;
         as_many_orders_are_confirmed_as_there_is_tea,
         cancelled_orders_give_back_what_they_took,
         kills_change_nothing_about_that,
-    ]
-    .run()
+    ];
+    for (name, variable, usual) in BROKERS {
+        let url = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+        harness = harness.given(answers(name, &url));
+        let case = async move |scene: Scene| {
+            // Streams of its own. Those of a run that was killed are removed by the next run of the broker's own tests.
+            let prefix = format!("mainstay-test-{}-{}", std::process::id(), scene.db.dialect());
+            kills_change_nothing(scene, Some(format!("{url}?prefix={prefix}"))).await
+        };
+        let name = format!("{name}::kills_change_nothing_about_that");
+        harness = harness.on_each(&[Dialect::Sqlite, Dialect::Postgres, Dialect::Mysql], &name, case);
+    }
+    harness.run()
+}
+
+/// Whether somebody is there.
+fn answers(name: &str, url: &str) -> Result<(), String> {
+    // Without the user and the password that may stand before it.
+    let address = url.rsplit(['@', '/']).next().unwrap_or_default();
+    std::net::TcpStream::connect(address).map(drop).map_err(|error| format!("no {name} at {address}: {error}"))
 }
 
 async fn as_many_orders_are_confirmed_as_there_is_tea(scene: Scene) -> Result<()> {
-    let (shop, counts) = run(scene, false, false).await?;
+    let (shop, counts) = run(scene, None, false, false).await?;
     assert_eq!((counts.orders("confirmed"), counts.tea), (TEA, 0));
     // A customer who got no answer in time, on a machine that is busy, may have ordered twice.
     assert!(counts.orders("rejected") == 150 || counts.unknown > 0, "{counts:?}");
@@ -59,14 +84,18 @@ async fn as_many_orders_are_confirmed_as_there_is_tea(scene: Scene) -> Result<()
 }
 
 async fn cancelled_orders_give_back_what_they_took(scene: Scene) -> Result<()> {
-    let (shop, counts) = run(scene, true, false).await?;
+    let (shop, counts) = run(scene, None, true, false).await?;
     assert!(counts.gave_back > 0, "{counts:?}");
     shop.end().await;
     Ok(())
 }
 
 async fn kills_change_nothing_about_that(scene: Scene) -> Result<()> {
-    let (shop, counts) = run(scene, true, true).await?;
+    kills_change_nothing(scene, None).await
+}
+
+async fn kills_change_nothing(scene: Scene, broker: Option<String>) -> Result<()> {
+    let (shop, counts) = run(scene, broker, true, true).await?;
     assert!(counts.gave_back > 0 && counts.kills >= 10 && counts.unknown > 0, "{counts:?}");
     shop.end().await;
     Ok(())
@@ -92,9 +121,10 @@ impl Counts {
 }
 
 /// Has all customers served, waits until everything is settled, and checks what holds in every case.
-async fn run(Scene { db, ctx, settings, .. }: Scene, cancels: bool, kills: bool) -> Result<(ShopProcess, Counts)> {
-    let began = Instant::now();
-    let shop = ShopProcess::start(settings.url.expose()).await;
+async fn run(scene: Scene, broker: Option<String>, cancels: bool, kills: bool) -> Result<(ShopProcess, Counts)> {
+    let (Scene { db, ctx, settings, .. }, began) = (scene, Instant::now());
+    let carrier = broker.as_deref().and_then(|url| url.split(':').next()).unwrap_or("embedded").to_owned();
+    let shop = ShopProcess::start(settings.url.expose(), broker).await;
     let stock = (0..CUSTOMERS).map(|number| values![box_of(number), "A box", 100, BOXES]);
     let stock: Vec<_> = stock.chain([values!["tea", "Tea", 450, TEA]]).collect();
     let insert = Sql::new("INSERT INTO products (sku, name, price_cents, stock)").push_values(stock);
@@ -127,7 +157,7 @@ async fn run(Scene { db, ctx, settings, .. }: Scene, cancels: bool, kills: bool)
     };
     let unknown = unknown.inspect_err(|_| eprintln!("{}", shop.log()))?;
     let counts = count(&ctx, &db, killed, unknown).await?;
-    println!("{}: {counts:?} in {:.1?}", db.dialect(), began.elapsed());
+    println!("{}, {carrier}: {counts:?} in {:.1?}", db.dialect(), began.elapsed());
     check(&ctx, &db, &counts).await?;
     let shop = Arc::into_inner(shop).ok_or_else(|| Error::internal("a customer outlived the group"))?;
     Ok((shop, counts))

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mainstay::prelude::*;
+use mainstay_events::testing::TestBroker;
 
 mod events;
 mod hog;
@@ -20,8 +21,11 @@ fn main() -> ExitCode {
 
 fn build(app: &mut App<Own>) -> Result<()> {
     let db = app.database(migrations!("ledger"))?;
-    let events = app.events(&db)?;
     let settings = app.settings().part.clone();
+    let events = match &settings.broker {
+        Some(file) => app.events_through(&db, TestBroker::at(file)?)?,
+        None => app.events(&db)?,
+    };
     if settings.tethered {
         std::thread::spawn(|| {
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()); // to its end, or what is as good as that

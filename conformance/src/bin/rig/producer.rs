@@ -1,13 +1,15 @@
 //! [`Producer`]: publishes under concurrency, undoes some of it on purpose, and goes on through every error.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use conformance::chaos::fleet::{REFUSED, UNDONE, UNKNOWN};
+use conformance::chaos::fleet::{REFUSED, TOOK, UNDONE, UNKNOWN};
 use conformance::chaos::history::Temper;
 use conformance::chaos::random::Random;
 use mainstay::prelude::*;
 use mainstay::sql::{CommitUnknown, Isolation, TxOptions};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::events::Step;
 use crate::settings::Settings;
@@ -26,7 +28,11 @@ pub(crate) struct Producer {
     db: Db,
     running: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    took: Took,
 }
+
+/// How long each transaction took that was committed, in microseconds.
+type Took = Arc<Mutex<Vec<u64>>>;
 
 /// What one transaction is to do; the same in each of its attempts.
 struct Plan {
@@ -39,7 +45,7 @@ struct Plan {
 impl Producer {
     pub(crate) fn new(settings: &Settings, db: Db) -> Self {
         let (running, ended) = (watch::Sender::new(true), watch::Sender::new(false));
-        Self { settings: settings.clone(), db, running, ended }
+        Self { settings: settings.clone(), db, running, ended, took: Arc::default() }
     }
 }
 
@@ -53,9 +59,11 @@ impl Component for Producer {
             let mut group = Group::new(ctx);
             for task in 0..self.settings.tasks {
                 let (settings, db, running) = (self.settings.clone(), self.db.clone(), self.running.subscribe());
-                group.spawn(move |ctx| produce(ctx, settings, db, running, task)).await;
+                let took = self.took.clone();
+                group.spawn(move |ctx| produce(ctx, settings, db, running, task, took)).await;
             }
             let outcome = group.wait().await;
+            tell(&self.took);
             self.ended.send_replace(true);
             outcome.map(drop)
         })
@@ -77,6 +85,7 @@ async fn produce(
     db: Db,
     mut running: watch::Receiver<bool>,
     task: u64,
+    took: Took,
 ) -> Result<()> {
     let mut random = Random::named(settings.seed, &format!("producer {} {task}", settings.incarnation));
     let pause = Duration::from_millis(1_000 * settings.tasks / settings.rate.max(1));
@@ -85,8 +94,12 @@ async fn produce(
     while *running.borrow() {
         let plan = Plan::new(&settings, &mut random);
         let ctx = ctx.with_timeout(DEADLINE);
+        let began = Instant::now();
         match publish(&ctx, &db, &plan).await {
-            Ok(()) => {}
+            Ok(()) => {
+                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                took.lock().unwrap_or_else(PoisonError::into_inner).push(micros);
+            }
             Err(error) if error.is::<CommitUnknown>() => {
                 tracing::warn!(events = plan.events(), error = error.report().to_string(), "{UNKNOWN}");
             }
@@ -107,6 +120,13 @@ async fn produce(
     Ok(())
 }
 
+fn tell(took: &Took) {
+    let mut took = took.lock().unwrap_or_else(PoisonError::into_inner);
+    took.sort_unstable();
+    let at = |part: usize| took.get(took.len() * part / 100).copied().unwrap_or_default();
+    tracing::info!(count = took.len(), median_us = at(50), p99_us = at(99), "{TOOK}");
+}
+
 impl Plan {
     fn new(settings: &Settings, random: &mut Random) -> Self {
         let key = |random: &mut Random| format!("key-{}", random.within(0..settings.keys));
@@ -114,8 +134,14 @@ impl Plan {
         let mut steps = Vec::new();
         for _ in 0..count {
             let wild = settings.wildest > 0 && random.chance(settings.wild);
-            let temper =
-                if wild { Temper::WILD[random.index(settings.wildest.min(Temper::WILD.len()))] } else { Temper::Tame };
+            let slow = settings.slow > 0 && random.chance(settings.slow);
+            let temper = if slow {
+                Temper::Slow
+            } else if wild {
+                Temper::WILD[random.index(settings.wildest.min(Temper::WILD.len()))]
+            } else {
+                Temper::Tame
+            };
             steps.push((key(random), Uuid::new_v4(), temper));
         }
         if !settings.shuffle {

@@ -1,5 +1,7 @@
 //! What a process of the rig is told, by `RIG_PART__…`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// Everything of the configuration that Mainstay doesn't know.
@@ -34,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) wild: u64,
     /// How wild they get: the first so many of `Temper::WILD`.
     pub(crate) wildest: usize,
+    /// How many events in a hundred have a handler that takes its time.
+    pub(crate) slow: u64,
+    /// For how many milliseconds.
+    pub(crate) slow_for: u64,
     /// Whether a producer takes the keys of a transaction in any order, so that transactions deadlock.
     pub(crate) shuffle: bool,
     /// Whether a producer's transactions are serializable.
@@ -44,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) hogs: u64,
     /// For how many milliseconds at a time.
     pub(crate) hold: u64,
+    /// The file of the test's own broker, through which events go then.
+    pub(crate) broker: Option<PathBuf>,
     /// Whether the worker's handler can apply poison.
     pub(crate) mended: bool,
     /// How the worker's handler is broken on purpose, to prove that the checker sees it.
@@ -86,11 +94,14 @@ impl Default for Settings {
             rate: 100,
             wild: 0,
             wildest: 0,
+            slow: 0,
+            slow_for: 0,
             shuffle: false,
             serializable: false,
             interleave: false,
             hogs: 0,
             hold: 300,
+            broker: None,
             mended: false,
             mutation: Mutation::None,
         }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use conformance::chaos::fleet::SLOW;
 use conformance::chaos::history::Temper;
 use mainstay::prelude::*;
 
@@ -19,6 +21,7 @@ const APPLIED: &str = "INSERT INTO applied (grp, event_id, event_key, kseq, work
 /// Applies steps.
 pub(crate) struct Apply {
     name: String,
+    slow_for: Duration,
     mended: bool,
     mutation: Mutation,
     /// Steps that wait for the next of their key, in a handler that is broken that way.
@@ -27,8 +30,8 @@ pub(crate) struct Apply {
 
 impl Apply {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let Settings { name, mended, mutation, .. } = settings.clone();
-        Self { name, mended, mutation, held: Arc::default() }
+        let Settings { name, mended, mutation, slow_for, .. } = settings.clone();
+        Self { name, slow_for: Duration::from_millis(slow_for), mended, mutation, held: Arc::default() }
     }
 
     async fn apply(&self, ctx: &Context, tx: &Tx, step: &Step) -> Result<()> {
@@ -78,6 +81,10 @@ impl Consumer for Apply {
             Temper::Panicking => panic!("this step is worse than an error"),
             Temper::Hanging => std::future::pending().await,
             Temper::Killing => std::process::abort(),
+            Temper::Slow => {
+                tracing::info!("{SLOW}");
+                tokio::time::sleep(self.slow_for).await;
+            }
         }
         self.mutate(ctx, tx, &step).await?;
         if step.kseq % ECHO_EVERY == 0 {

@@ -32,10 +32,10 @@ const STEPS: [(&str, bool); 9] = [
 ];
 
 /// Enough goes wrong by itself for retries and dead letters to be there. An event that is in hand each time its process
-/// dies is given up too, so that the attempts are more than a tame one could meet deaths.
+/// dies is given up too, so that the attempts are more than a tame one meets deaths, also where they follow each other
+/// faster than a busy machine applies anything.
 fn plan(_: Dialect, form: Form) -> Plan {
-    let mut plan = Plan { workers: 1, deadly: true, rate: form.rate / 5, ..Plan::new(form) };
-    plan.rules.max_attempts = 5;
+    let plan = Plan { workers: 1, deadly: true, rate: form.rate / 5, ..Plan::new(form) };
     let plan = plan.with("RIG_EVENTS__RETRY_MIN", "5ms").with("RIG_EVENTS__RETRY_MAX", "20ms");
     plan.with("RIG_PART__WILD", 8).with("RIG_PART__WILDEST", 2)
 }

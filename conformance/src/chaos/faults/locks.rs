@@ -191,7 +191,11 @@ fn storm_plan(dialect: Dialect, form: Form) -> Plan {
     let plan = Plan { no_refusals: true, keys: 5, ..Plan::new(form) };
     let plan = plan.with("RIG_LOG__FILTER", "info,mainstay::sql=debug");
     match dialect {
-        Dialect::Sqlite => Plan { workers: 4, producers: 4, rate: form.rate / 4, ..plan },
+        // Who is passed over waits for ever; eight processes on a machine that is busy otherwise, for some seconds.
+        Dialect::Sqlite => {
+            let plan = Plan { workers: 4, producers: 4, rate: form.rate / 4, ..plan };
+            plan.with("RIG_DATABASE__ACQUIRE_TIMEOUT", "15s")
+        }
         Dialect::Postgres => plan.with("RIG_PART__SERIALIZABLE", true),
         Dialect::Mysql => plan.with("RIG_PART__SHUFFLE", true),
     }

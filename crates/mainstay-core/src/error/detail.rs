@@ -10,6 +10,8 @@ pub enum Detail {
     Field(FieldViolation),
     /// The reason as a constant a program can act on.
     Info(ErrorInfo),
+    /// A detail of a type that Mainstay doesn't know, as another service sent it. It goes on to gRPC callers unread.
+    Any(AnyDetail),
 }
 
 /// A field of the request that was refused, and why.
@@ -32,6 +34,15 @@ pub struct ErrorInfo {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// A protobuf message with the name of its type: `google.protobuf.Any`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AnyDetail {
+    /// The type, as `type.googleapis.com/google.rpc.Help`.
+    pub type_url: String,
+    /// The encoded message.
+    pub value: Vec<u8>,
+}
+
 impl FieldViolation {
     /// A violation of the field at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
@@ -42,6 +53,12 @@ impl FieldViolation {
 impl From<FieldViolation> for Detail {
     fn from(violation: FieldViolation) -> Self {
         Detail::Field(violation)
+    }
+}
+
+impl From<AnyDetail> for Detail {
+    fn from(detail: AnyDetail) -> Self {
+        Detail::Any(detail)
     }
 }
 

@@ -100,13 +100,18 @@ CREATE TABLE mainstay_event_members (
     PRIMARY KEY (name, owner)
 ) ENGINE = InnoDB;
 
--- Which events of an external broker a group has applied.
+-- Which events of an external broker have been taken into the log, and up to where its streams were.
 CREATE TABLE mainstay_inbox (
-    grp      VARCHAR(100) CHARACTER SET ascii NOT NULL,
-    event_id BINARY(16) NOT NULL,
+    event_id BINARY(16) NOT NULL PRIMARY KEY,
     at       BIGINT     NOT NULL DEFAULT (TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000),
-    PRIMARY KEY (grp, event_id),
     INDEX mainstay_inbox_at (at)
+) ENGINE = InnoDB;
+
+CREATE TABLE mainstay_event_intakes (
+    topic  VARCHAR(100) CHARACTER SET ascii NOT NULL,
+    stream INTEGER NOT NULL,
+    place  BIGINT  NOT NULL,
+    PRIMARY KEY (topic, stream)
 ) ENGINE = InnoDB;
 
 -- What keys lock while their events are written, where the database has no advisory locks that end with a transaction.

@@ -100,11 +100,16 @@ CREATE TABLE mainstay_event_members (
     PRIMARY KEY (name, owner)
 ) WITH (fillfactor = 50);
 
--- Which events of an external broker a group has applied.
+-- Which events of an external broker have been taken into the log, and up to where its streams were.
 CREATE TABLE mainstay_inbox (
-    grp      TEXT   NOT NULL,
-    event_id UUID   NOT NULL,
-    at       BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    PRIMARY KEY (grp, event_id)
+    event_id UUID   NOT NULL PRIMARY KEY,
+    at       BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 );
 CREATE INDEX mainstay_inbox_at ON mainstay_inbox (at);
+
+CREATE TABLE mainstay_event_intakes (
+    topic  TEXT    NOT NULL,
+    stream INTEGER NOT NULL,
+    place  BIGINT  NOT NULL,
+    PRIMARY KEY (topic, stream)
+) WITH (fillfactor = 10);

@@ -100,11 +100,16 @@ CREATE TABLE mainstay_event_members (
     PRIMARY KEY (name, owner)
 ) STRICT, WITHOUT ROWID;
 
--- Which events of an external broker a group has applied.
+-- Which events of an external broker have been taken into the log, and up to where its streams were.
 CREATE TABLE mainstay_inbox (
-    grp      TEXT    NOT NULL,
-    event_id BLOB    NOT NULL,
-    at       INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
-    PRIMARY KEY (grp, event_id)
+    event_id BLOB    NOT NULL PRIMARY KEY,
+    at       INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mainstay_inbox_at ON mainstay_inbox (at);
+
+CREATE TABLE mainstay_event_intakes (
+    topic  TEXT    NOT NULL,
+    stream INTEGER NOT NULL,
+    place  INTEGER NOT NULL,
+    PRIMARY KEY (topic, stream)
+) STRICT, WITHOUT ROWID;

@@ -8,14 +8,11 @@ use mainstay_core::{Error, Result};
 use mainstay_sql::testing::Scene;
 
 use super::scene::*;
-use crate::{EventsSettings, Permanent};
+use crate::Permanent;
 
 const STOP: Duration = Duration::from_secs(20);
 
-pub(super) async fn a_failed_event_is_tried_again_and_only_its_key_waits(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_failed_event_is_tried_again_and_only_its_key_waits(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
@@ -23,8 +20,8 @@ pub(super) async fn a_failed_event_is_tried_again_and_only_its_key_waits(
         let refused = step.key == "a" && step.number == 1 && !gate.load(Ordering::SeqCst);
         async move { if refused { Err(Error::unavailable("not yet")) } else { Ok(()) } }
     });
-    let settings = EventsSettings { max_attempts: 1_000, ..settings };
-    let service = Service::start(&scene, settings, |events| events.consume(probe)).await?;
+    let setup = setup.with(|settings| settings.max_attempts = 1_000);
+    let service = Service::start(&scene, setup, |events| events.consume(probe)).await?;
     for number in 0..4 {
         publish(&scene.ctx, &service.db, ["a", "b", "c"].map(|key| Step::new(key, number))).await?;
     }
@@ -32,9 +29,9 @@ pub(super) async fn a_failed_event_is_tried_again_and_only_its_key_waits(
     applied_count(&scene, "probe", 9).await?;
     let waiting = eventually(&scene.ctx, async || {
         let lag = service.events.lag(&scene.ctx).await?;
-        Ok(lag.iter().find(|group| group.lag == 0).map(|group| group.retries))
+        Ok(lag.iter().any(|group| group.lag == 0 && group.retries == 3).then_some(()))
     });
-    assert_eq!(waiting.await?, 3, "the failed one and the two behind it");
+    waiting.await?; // the failed one and the two behind it
     open.store(true, Ordering::SeqCst);
     assert_in_order(&applied_count(&scene, "probe", 12).await?, &["a", "b", "c"], 4);
     quiet(&scene, &service.events).await?;
@@ -59,13 +56,13 @@ fn faulty() -> Probe {
     })
 }
 
-pub(super) async fn what_always_fails_becomes_a_dead_letter_with_its_reason(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn what_always_fails_becomes_a_dead_letter_with_its_reason(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let settings = EventsSettings { max_attempts: 3, handler_timeout: Duration::from_millis(300), ..settings };
-    let service = Service::start(&scene, settings, |events| events.consume(faulty())).await?;
+    let setup = setup.with(|settings| {
+        settings.max_attempts = 3;
+        settings.handler_timeout = Duration::from_millis(300);
+    });
+    let service = Service::start(&scene, setup, |events| events.consume(faulty())).await?;
     let (ctx, events) = (&scene.ctx, &service.events);
     for key in ["error", "panic", "slow", "permanent", "good"] {
         publish(ctx, &service.db, [Step::new(key, 0), Step::new("good", 1)]).await?;
@@ -96,10 +93,7 @@ pub(super) async fn what_always_fails_becomes_a_dead_letter_with_its_reason(
     Ok(())
 }
 
-pub(super) async fn a_dead_letter_that_is_redriven_is_applied_once(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_dead_letter_that_is_redriven_is_applied_once(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
     let repaired = Arc::new(AtomicBool::new(false));
     let state = repaired.clone();
@@ -107,7 +101,7 @@ pub(super) async fn a_dead_letter_that_is_redriven_is_applied_once(
         let repaired = state.load(Ordering::SeqCst);
         async move { if repaired { Ok(()) } else { Err(Error::internal("a bug").with_source(Permanent)) } }
     });
-    let service = Service::start(&scene, settings, |events| events.consume(probe)).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(probe)).await?;
     let (ctx, events) = (&scene.ctx, &service.events);
     publish(ctx, &service.db, (0..20).map(|number| Step::new("a", number))).await?;
     let letters = eventually(ctx, async || {
@@ -130,10 +124,10 @@ pub(super) async fn a_dead_letter_that_is_redriven_is_applied_once(
     Ok(())
 }
 
-pub(super) async fn a_failure_in_a_batch_undoes_only_itself(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_failure_in_a_batch_undoes_only_itself(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let settings = EventsSettings { max_attempts: 2, ..settings };
-    let first = Service::start(&scene, settings.clone(), |_| Ok(())).await?;
+    let setup = setup.with(|settings| settings.max_attempts = 2);
+    let first = Service::start(&scene, setup.clone(), |_| Ok(())).await?;
     // A backlog, so that transactions are shared.
     let keys = |number: i64| if number % 10 == 3 { format!("error{number}") } else { format!("good{number}") };
     publish(&scene.ctx, &first.db, (0..100).map(|number| Step::new(keys(number), number))).await?;
@@ -142,7 +136,7 @@ pub(super) async fn a_failure_in_a_batch_undoes_only_itself(scene: Scene, settin
         let fails = step.key.starts_with("error");
         async move { if fails { Err(Error::internal("no")) } else { Ok(()) } }
     });
-    let service = Service::start(&scene, settings, |events| events.consume(probe)).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(probe)).await?;
     applied_count(&scene, "probe", 90).await?;
     quiet(&scene, &service.events).await?;
     assert_eq!(applied(&scene, "probe").await?.len(), 90);

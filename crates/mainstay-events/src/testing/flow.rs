@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::scene::*;
-use crate::{Consumer, Envelope, Event, EventsSettings, Publish, PublishOptions, Start};
+use crate::{Consumer, Envelope, Event, Publish, PublishOptions, Start};
 
 const STOP: Duration = Duration::from_secs(20);
 
@@ -27,9 +27,9 @@ impl Consumer for Other {
     }
 }
 
-pub(super) async fn an_event_reaches_every_group_once(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn an_event_reaches_every_group_once(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let service = Service::start(&scene, settings, |events| {
+    let service = Service::start(&scene, setup, |events| {
         events.consume(Probe::new())?;
         events.consume(Other)
     })
@@ -45,9 +45,9 @@ pub(super) async fn an_event_reaches_every_group_once(scene: Scene, settings: Ev
     Ok(())
 }
 
-pub(super) async fn what_is_rolled_back_was_never_published(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn what_is_rolled_back_was_never_published(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(Probe::new())).await?;
     let (ctx, db) = (&scene.ctx, &service.db);
     let failed: Result<()> = db
         .transaction(ctx, |tx| async move {
@@ -114,12 +114,9 @@ impl Consumer for Hear {
     }
 }
 
-pub(super) async fn events_of_a_handler_are_published_with_its_effect(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn events_of_a_handler_are_published_with_its_effect(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let service = Service::start(&scene, settings, |events| {
+    let service = Service::start(&scene, setup, |events| {
         events.consume(Relay(Arc::default()))?;
         events.consume(Hear)
     })
@@ -134,10 +131,7 @@ pub(super) async fn events_of_a_handler_are_published_with_its_effect(
     Ok(())
 }
 
-pub(super) async fn an_event_arrives_with_all_that_was_said_about_it(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn an_event_arrives_with_all_that_was_said_about_it(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
     type Seen = Vec<(Envelope, Option<Trace>)>;
     let seen: Arc<Mutex<Seen>> = Arc::default();
@@ -146,7 +140,7 @@ pub(super) async fn an_event_arrives_with_all_that_was_said_about_it(
         seeing.lock().unwrap().push((envelope.clone(), ctx.trace().cloned()));
         async { Ok(()) }
     });
-    let service = Service::start(&scene, settings, |events| events.consume(probe)).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(probe)).await?;
     let trace = Trace { state: Some("vendor=1".into()), baggage: Some("tenant=7".into()), ..Trace::generate() };
     let ctx = scene.ctx.with_trace(trace.clone());
     let id = Uuid::now_v7();
@@ -180,15 +174,15 @@ impl Consumer for Late {
     }
 }
 
-pub(super) async fn a_new_group_begins_where_it_says(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_new_group_begins_where_it_says(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let service = Service::start(&scene, settings.clone(), |events| events.consume(Probe::new())).await?;
+    let service = Service::start(&scene, setup.clone(), |events| events.consume(Probe::new())).await?;
     publish(&scene.ctx, &service.db, (0..3).map(|number| Step::new("a", number))).await?;
     applied_count(&scene, "probe", 3).await?;
     quiet(&scene, &service.events).await?;
     service.stop(STOP).await;
 
-    let service = Service::start(&scene, settings, |events| {
+    let service = Service::start(&scene, setup, |events| {
         events.consume(Other)?;
         events.consume(Late)
     })
@@ -200,9 +194,9 @@ pub(super) async fn a_new_group_begins_where_it_says(scene: Scene, settings: Eve
     Ok(())
 }
 
-pub(super) async fn a_paused_group_waits(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_paused_group_waits(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let service = Service::start(&scene, settings, |events| {
+    let service = Service::start(&scene, setup, |events| {
         events.consume(Probe::new())?;
         events.consume(Other)
     })

@@ -7,7 +7,7 @@ use mainstay_sql::testing::Scene;
 use mainstay_sql::{Db, sql};
 
 use super::scene::*;
-use crate::{EventsSettings, Publish};
+use crate::Publish;
 
 const STOP: Duration = Duration::from_secs(20);
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -47,12 +47,9 @@ fn relevant(applied: Vec<(String, i64)>) -> Vec<(String, i64)> {
     applied.into_iter().filter(|(key, _)| KEYS.contains(&key.as_str())).collect()
 }
 
-pub(super) async fn a_key_is_in_order_over_transactions_that_race(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_key_is_in_order_over_transactions_that_race(scene: Scene, setup: Setup) -> Result<()> {
     counters(&scene).await?;
-    let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(Probe::new())).await?;
     // Eight at a time, each over all keys three times.
     let publishers = (0..8_usize).map(|first| {
         let (scene, db) = (&scene, &service.db);
@@ -71,12 +68,9 @@ pub(super) async fn a_key_is_in_order_over_transactions_that_race(
     Ok(())
 }
 
-pub(super) async fn a_key_is_in_order_over_services_that_come_and_go(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_key_is_in_order_over_services_that_come_and_go(scene: Scene, setup: Setup) -> Result<()> {
     counters(&scene).await?;
-    let start = || Service::start(&scene, settings.clone(), |events| events.consume(Probe::new()));
+    let start = || Service::start(&scene, setup.clone(), |events| events.consume(Probe::new()));
     let publisher = start().await?;
     let mut others = Vec::new();
     for round in 0..6 {

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use mainstay_core::{BoxFuture, Component, Context, Result};
 use mainstay_sql::testing::Scene;
-use mainstay_sql::{Db, Tx, sql};
+use mainstay_sql::{DatabaseSettings, Db, Tx, sql};
 use mainstay_telemetry::Metrics;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use crate::broker::Broker;
 use crate::{Consumer, Envelope, Event, Events, EventsSettings, Publish};
+
+/// How long a statement of a service may wait for a connection, or on SQLite for its turn.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The event of most cases: the `number`-th step of `key`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -104,6 +108,34 @@ pub fn quick() -> EventsSettings {
     }
 }
 
+/// What the services of a case have in common.
+#[derive(Clone)]
+pub struct Setup {
+    pub settings: EventsSettings,
+    /// None: the embedded one.
+    pub broker: Option<Arc<dyn Broker>>,
+}
+
+impl Setup {
+    /// The setup of services whose events go through `broker`.
+    pub fn through(broker: impl Broker, settings: EventsSettings) -> Self {
+        Self { settings, broker: Some(Arc::new(broker)) }
+    }
+
+    /// The same with other settings.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut EventsSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+}
+
+impl From<EventsSettings> for Setup {
+    fn from(settings: EventsSettings) -> Self {
+        Self { settings, broker: None }
+    }
+}
+
 /// A service of the scene's database, running.
 pub struct Service {
     pub db: Db,
@@ -119,13 +151,19 @@ impl Service {
     /// Those of the start.
     pub async fn start(
         scene: &Scene,
-        settings: EventsSettings,
+        setup: impl Into<Setup>,
         declare: impl FnOnce(&Events) -> Result<()>,
     ) -> Result<Self> {
         let metrics = Metrics::new();
-        let db = Db::new(&scene.settings, &metrics)?;
+        // A machine that has other things to do sheds no load here: the cases are about order, not about time.
+        let patient = DatabaseSettings { acquire_timeout: PATIENCE, ..scene.settings.clone() };
+        let db = Db::new(&patient, &metrics)?;
         db.connect(&scene.ctx).await?;
-        let events = Events::new(&db, settings, "test", &metrics)?;
+        let Setup { settings, broker } = setup.into();
+        let mut events = Events::new(&db, settings, "test", &metrics)?;
+        if let Some(broker) = broker {
+            events = events.through(broker)?;
+        }
         declare(&events)?;
         // As the lifecycle does: what is unavailable is tried again.
         while let Err(error) = events.start(&scene.ctx).await {
@@ -221,7 +259,7 @@ pub async fn quiet(scene: &Scene, events: &Events) -> Result<()> {
 
 /// Asserts that each key of `applied` has the numbers 0, 1, 2 … `count` - 1, each once and in order.
 #[track_caller]
-pub(crate) fn assert_in_order(applied: &[(String, i64)], keys: &[&str], count: i64) {
+pub fn assert_in_order(applied: &[(String, i64)], keys: &[&str], count: i64) {
     for key in keys {
         let numbers: Vec<i64> = applied.iter().filter(|(name, _)| name == key).map(|(_, number)| *number).collect();
         assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "of the key {key}");

@@ -8,24 +8,20 @@ use mainstay_sql::testing::Scene;
 use tokio::sync::Notify;
 
 use super::scene::*;
-use crate::EventsSettings;
 
 const STOP: Duration = Duration::from_secs(20);
 
-pub(super) async fn a_killed_service_loses_nothing_and_doubles_nothing(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_killed_service_loses_nothing_and_doubles_nothing(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
-    let publisher = Service::start(&scene, settings.clone(), |_| Ok(())).await?;
+    let publisher = Service::start(&scene, setup.clone(), |_| Ok(())).await?;
     for round in 0..4_i64 {
-        let service = Service::start(&scene, settings.clone(), |events| events.consume(Probe::new())).await?;
+        let service = Service::start(&scene, setup.clone(), |events| events.consume(Probe::new())).await?;
         publish(&scene.ctx, &publisher.db, (round * 25..round * 25 + 25).map(|number| Step::new("a", number))).await?;
         // In the middle of it.
         applied_count(&scene, "probe", usize::try_from(round * 25 + 1).unwrap()).await?;
         service.kill().await;
     }
-    let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
+    let service = Service::start(&scene, setup, |events| events.consume(Probe::new())).await?;
     assert_in_order(&applied_count(&scene, "probe", 100).await?, &["a"], 100);
     quiet(&scene, &service.events).await?;
     assert_in_order(&applied(&scene, "probe").await?, &["a"], 100);
@@ -51,15 +47,15 @@ fn gated() -> (Probe, Arc<Notify>, Arc<Notify>) {
     (probe, entered, open)
 }
 
-pub(super) async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(
-    scene: Scene,
-    settings: EventsSettings,
-) -> Result<()> {
+pub(super) async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
     // A lease that nobody waits for: what goes on after the stop was given away.
-    let settings = EventsSettings { lease: Duration::from_secs(60), batch: 1, ..settings };
+    let setup = setup.with(|settings| {
+        settings.lease = Duration::from_secs(60);
+        settings.batch = 1;
+    });
     let (probe, entered, open) = gated();
-    let first = Service::start(&scene, settings.clone(), |events| events.consume(probe)).await?;
+    let first = Service::start(&scene, setup.clone(), |events| events.consume(probe)).await?;
     publish(&scene.ctx, &first.db, (0..5).map(|number| Step::new("a", number))).await?;
     entered.notified().await;
     let mut stopping = Box::pin(first.stop(STOP));
@@ -67,22 +63,24 @@ pub(super) async fn a_stop_finishes_what_is_in_hand_and_gives_the_rest_away(
     open.notify_one();
     assert!(stopping.await.is_empty(), "nothing was cut");
     assert_eq!(applied(&scene, "probe").await?, [("a".to_owned(), 0)], "what was in hand was finished, and no more");
-    let second = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
+    let second = Service::start(&scene, setup, |events| events.consume(Probe::new())).await?;
     assert_in_order(&applied_count(&scene, "probe", 5).await?, &["a"], 5);
     second.stop(STOP).await;
     Ok(())
 }
 
-pub(super) async fn a_stop_that_may_not_wait_names_what_it_cut(scene: Scene, settings: EventsSettings) -> Result<()> {
+pub(super) async fn a_stop_that_may_not_wait_names_what_it_cut(scene: Scene, setup: Setup) -> Result<()> {
     prepare(&scene).await?;
     let (probe, entered, _never) = gated();
-    let first = Service::start(&scene, settings.clone(), |events| events.consume(probe)).await?;
+    let first = Service::start(&scene, setup.clone(), |events| events.consume(probe)).await?;
     publish(&scene.ctx, &first.db, (0..5).map(|number| Step::new("a", number))).await?;
     entered.notified().await;
     let cut = first.stop(Duration::from_millis(200)).await;
-    assert!(cut.len() == 1 && cut[0].starts_with("group probe, partition "), "{cut:?}");
+    // On SQLite the handler has the one writer, for which what comes from a broker has to wait.
+    let expected = |name: &String| name.starts_with("group probe, partition ") || name.starts_with("intake, ");
+    assert!(cut.iter().any(|name| name.starts_with("group probe")) && cut.iter().all(expected), "{cut:?}");
     assert!(applied(&scene, "probe").await?.is_empty(), "what was cut was undone");
-    let second = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
+    let second = Service::start(&scene, setup, |events| events.consume(Probe::new())).await?;
     assert_in_order(&applied_count(&scene, "probe", 5).await?, &["a"], 5);
     second.stop(STOP).await;
     Ok(())

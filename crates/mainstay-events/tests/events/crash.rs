@@ -73,6 +73,7 @@ pub(crate) async fn partitions_are_shared_fairly(scene: Scene) -> Result<()> {
     let second = start().await?;
     owners(&[2, 2]).await?;
     let third = start().await?;
+    owners(&[1, 1, 2]).await?;
     let fourth = Arc::new(start().await?);
     owners(&[1, 1, 1, 1]).await?;
     third.kill().await;

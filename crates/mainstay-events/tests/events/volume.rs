@@ -75,8 +75,8 @@ pub(crate) async fn many_events_leave_nothing_behind(scene: Scene) -> Result<()>
         ("SELECT count(*) FROM mainstay_inbox", 0),
         ("SELECT count(*) FROM mainstay_event_partitions", 16),
         ("SELECT count(*) FROM mainstay_event_cursors", 16),
-        ("SELECT count(*) FROM mainstay_event_leases", 32),
-        ("SELECT count(*) FROM mainstay_event_members", 2),
+        ("SELECT count(*) FROM mainstay_event_leases", 48),
+        ("SELECT count(*) FROM mainstay_event_members", 3),
     ] {
         let rows: i64 = scene.db.query(table).one(&scene.ctx).await?;
         assert!(rows <= most, "{table}: {rows}");

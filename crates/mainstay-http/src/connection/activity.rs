@@ -1,5 +1,6 @@
 //! [`Activity`]: what a connection has been doing, so that one timer can tell whether it has done it for too long.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     blocked_since: AtomicU64,
+    /// What part of a tenth of its age is added to it, in 256ths.
+    spread: u8,
 }
 
 const NOT_HTTP2: u8 = u8::MAX;
@@ -48,6 +51,8 @@ pub(super) enum Verdict {
     Again(Instant),
     /// Nobody uses the connection: say goodbye.
     Idle,
+    /// The connection is old: tell the client to open another, and serve what it has.
+    Old,
     /// The peer does what attackers do: cut it.
     Stalled(&'static str),
 }
@@ -64,6 +69,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            spread: RandomState::new().hash_one(()) as u8,
         }
     }
 
@@ -151,6 +157,9 @@ impl Activity {
         if let Some(since) = self.moment(&self.blocked_since) {
             return by(since + limits.write_timeout, now, Verdict::Stalled("the client doesn't read its response"));
         }
+        if let Some(verdict) = self.judge_age(limits, now).filter(|_| draining_since.is_none()) {
+            return verdict;
+        }
         if self.open.load(Relaxed) > 0 {
             return Verdict::Again(now + limits.write_timeout); // the requests have deadlines of their own
         }
@@ -164,6 +173,19 @@ impl Activity {
             None if silent => by(self.born + limits.first_byte_timeout, now, Verdict::Stalled("no byte ever came")),
             None => by(used + limits.idle_timeout, now, Verdict::Idle),
         }
+    }
+
+    /// What is due to an HTTP/2 connection by its age alone. `Old` is said again until it has ended.
+    fn judge_age(&self, limits: &HttpSettings, now: Instant) -> Option<Verdict> {
+        let age = limits.http2_max_age;
+        if age.is_zero() || !self.is_http2() {
+            return None;
+        }
+        let old = self.born + age + age.mul_f64(f64::from(self.spread) / 2560.0);
+        if old + limits.http2_max_age_grace <= now {
+            return Some(Verdict::Stalled("its calls went on beyond the connection's age and grace"));
+        }
+        (old <= now).then_some(Verdict::Old)
     }
 
     fn watch_preface(&self, bytes: &[u8]) {
@@ -202,7 +224,10 @@ impl Activity {
 
 /// The longest a verdict holds. Never zero, or the timer would spin.
 pub(super) fn tick(limits: &HttpSettings) -> Duration {
-    let shortest = limits.first_byte_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+    let mut shortest = limits.first_byte_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+    if !limits.http2_max_age.is_zero() {
+        shortest = shortest.min(limits.http2_max_age);
+    }
     shortest.max(Duration::from_millis(1))
 }
 

@@ -22,6 +22,7 @@ use mainstay_core::{Code, Error};
 use super::headers::REQUEST_ID;
 use super::record::Record;
 use crate::Problem;
+use crate::dialect::Dialect;
 
 /// The sentences that axum's rejections begin with, and their status.
 const AXUM_REJECTIONS: [(u16, &str); 17] = [
@@ -50,6 +51,13 @@ const LONGEST_REJECTION: u64 = 4096;
 /// Writes the problem document where one is due, logs the error behind it and echoes the request's id.
 pub(super) fn complete(mut response: Response, record: &Record) -> Response {
     let status = response.status();
+    if let Some(dialect) = record.dialect() {
+        if status.is_client_error() || status.is_server_error() {
+            response = retold(response, dialect, record);
+        }
+        response.headers_mut().insert(REQUEST_ID, record.request_id().clone());
+        return response;
+    }
     if status.is_client_error() || status.is_server_error() {
         if let Some(error) = response.extensions_mut().remove::<ErrorResponse>() {
             record.log_error(&error, status);
@@ -66,6 +74,18 @@ pub(super) fn complete(mut response: Response, record: &Record) -> Response {
         response.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
     }
     response
+}
+
+/// An answer in HTTP's words, told in the caller's.
+fn retold(mut response: Response, dialect: &dyn Dialect, record: &Record) -> Response {
+    let status = response.status();
+    if let Some(error) = response.extensions_mut().remove::<ErrorResponse>() {
+        record.log_error(&error, status);
+        return dialect.refusal(&error);
+    }
+    let error = Error::unknown(format!("a layer answered a call with {status}"));
+    record.log_error(&error, status);
+    dialect.refusal(&error)
 }
 
 fn render(response: &mut Response, error: &Error, request_id: &HeaderValue) {

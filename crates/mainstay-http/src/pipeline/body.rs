@@ -70,6 +70,7 @@ impl std::error::Error for BodyTimeout {}
 /// works for nobody.
 pub(super) fn track(response: Response, mut record: Record, canceler: Canceler) -> Response {
     record.status = response.status();
+    record.read(response.headers());
     let bodiless = record.is_head()
         || response.status().is_informational()
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -101,14 +102,20 @@ impl http_body::Body for Tracked {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut this_is_all = false;
         match &polled {
             Poll::Ready(None) => self.ended = true,
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.left = self.left.map(|left| left.saturating_sub(length));
+                if let Some(trailers) = frame.trailers_ref() {
+                    this_is_all = true; // hyper asks for nothing after trailers
+                    self.record.read(trailers);
+                }
             }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
+        self.ended |= this_is_all;
         polled
     }
 

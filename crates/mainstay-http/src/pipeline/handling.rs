@@ -18,6 +18,7 @@ use super::record::{Outcome, Record};
 use crate::Problem;
 
 pin_project! {
+    #[project = Projection]
     /// Answers within the deadline, or with the reason why not.
     ///
     /// hyper drops it when the client leaves. A safe method's handler is dropped with it; any other is spawned from
@@ -83,7 +84,18 @@ where
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
+        let Some(work) = this.work else { return Poll::Pending };
+        let entered = work.record.context().clone();
+        entered.enter(|| Self::answer(this, cx))
+    }
+}
+
+impl<F> Handling<F>
+where
+    F: Future<Output = Result<Response, Infallible>> + Send + Unpin + 'static,
+{
+    fn answer(mut this: Projection<'_, F>, cx: &mut Context<'_>) -> Poll<Result<Response, Infallible>> {
         let Some(work) = this.work else { return Poll::Pending };
         let mut answered = work.poll(cx);
         if answered.is_pending()
@@ -143,7 +155,8 @@ where
         if self.detaches && !waits_for_nobody && can_spawn && !lifeline.is_cut() {
             self.record.leave_connection();
             self.record.log_detached();
-            lifeline.spawn(self.run_on());
+            let ctx = self.record.context().clone();
+            lifeline.spawn(async move { ctx.scope(self.run_on()).await });
         } else {
             let cause = lifeline.root().cause().unwrap_or(Cause::ClientGone);
             self.canceler.cancel_because(cause);

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mainstay_core::{Context, RequestId, Trace};
+use mainstay_telemetry::trace::{Span, SpanKind, Tracer};
 
 use super::headers::{BAGGAGE, REQUEST_ID, TRACEPARENT, TRACESTATE};
 
@@ -12,19 +13,46 @@ use super::headers::{BAGGAGE, REQUEST_ID, TRACEPARENT, TRACESTATE};
 pub(super) struct Identity {
     id: RequestId,
     /// The id once more as it goes back, shared with the request's own header where there was one.
-    pub(super) id_header: HeaderValue,
-    pub(super) trace: Trace,
+    id_header: HeaderValue,
+    trace: Trace,
+    /// Whether the trace was begun by the caller.
+    traced: bool,
+}
+
+/// A request that has its identity.
+pub(super) struct Identified {
+    /// A child of what the request came under, or of its span.
+    pub(super) ctx: Context,
+    pub(super) id: HeaderValue,
+    pub(super) span: Option<Span>,
 }
 
 pub(super) fn identify(headers: &HeaderMap) -> Identity {
     let (id, id_header) = request_id(headers);
-    Identity { id, id_header, trace: trace(headers) }
+    let (trace, traced) = trace(headers);
+    Identity { id, id_header, trace, traced }
 }
 
 impl Identity {
-    pub(super) fn mark(&self, parent: &Context) -> Context {
-        parent.with_request_id(self.id.clone()).with_trace(self.trace.clone())
+    /// Makes the request's context under `parent`, and begins its span if that is recorded.
+    pub(super) fn begin(self, parent: &Context, tracer: Option<&Tracer>) -> Identified {
+        let Self { id, id_header, mut trace, traced } = self;
+        // Without the caller's trace, which the span's own hides.
+        let ctx = parent.with_request_id(id);
+        let span = tracer.and_then(|tracer| span(tracer, &ctx, &mut trace, traced));
+        let ctx = span.as_ref().map_or_else(|| ctx.with_trace(trace), |span| span.context().clone());
+        Identified { ctx, id: id_header, span }
     }
+}
+
+/// The span of the request, if it is recorded. A trace that begins here is sampled first.
+fn span(tracer: &Tracer, ctx: &Context, trace: &mut Trace, traced: bool) -> Option<Span> {
+    if traced {
+        return tracer.begin(ctx, Some(trace), SpanKind::Server, || "HTTP".into());
+    }
+    tracer.sample(trace);
+    let nobody = Trace { span_id: 0, ..trace.clone() };
+    tracer.begin(ctx, Some(&nobody), SpanKind::Server, || "HTTP".into())
 }
 
 fn request_id(headers: &HeaderMap) -> (RequestId, HeaderValue) {
@@ -42,14 +70,15 @@ fn request_id(headers: &HeaderMap) -> (RequestId, HeaderValue) {
 
 /// The caller's trace, or a new one when there is none or it is malformed (as the standard asks). The span is the
 /// caller's: work done here is a child of it.
-fn trace(headers: &HeaderMap) -> Trace {
+fn trace(headers: &HeaderMap) -> (Trace, bool) {
     let parsed = text(headers, &TRACEPARENT).and_then(|parent| parent.parse::<Trace>().ok());
+    let traced = parsed.is_some();
     let mut trace = match parsed {
         Some(trace) => Trace { state: text(headers, &TRACESTATE).map(Into::into), ..trace },
         None => generate_trace(),
     };
     trace.baggage = text(headers, &BAGGAGE).map(Into::into);
-    trace
+    (trace, traced)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use http::{HeaderValue, StatusCode};
-use mainstay_core::Error;
+use mainstay_core::{Code, Context, Error};
+use mainstay_telemetry::Piecework;
+use mainstay_telemetry::trace::Span;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::identity::Identity;
+use super::metrics::method_of;
 use super::route::{MethodState, RouteState};
 use crate::connection::Connection;
+use crate::dialect::Dialect;
 use crate::drain::Lifeline;
 
 /// Counts the request as active from [`Record::begin`] until it is dropped; then it measures, logs, and tells the
@@ -20,13 +23,21 @@ pub(super) struct Record {
     route: Arc<RouteState>,
     method: Arc<MethodState>,
     connection: Option<Arc<Connection>>,
+    /// The request's own, whose identity its log lines carry.
+    ctx: Context,
+    span: Option<Span>,
+    /// Dropped with the record: the request is in hand until then.
+    _in_hand: Option<Piecework>,
     id: HeaderValue,
-    trace_id: u128,
     is_head: bool,
     is_http1: bool,
     started: Instant,
     pub(super) status: StatusCode,
     pub(super) outcome: Outcome,
+    /// The protocol that the answer is told in, if it isn't HTTP's own.
+    dialect: Option<Arc<dyn Dialect>>,
+    /// How the call ended in its dialect, as its client reads it.
+    told: Option<Result<(), Code>>,
 }
 
 /// How a request ended.
@@ -46,9 +57,9 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 impl Record {
     pub(super) fn begin(
         shared: Arc<Shared>,
-        (route, method): (Arc<RouteState>, Arc<MethodState>),
+        (route, method, dialect): (Arc<RouteState>, Arc<MethodState>, Option<Arc<dyn Dialect>>),
         connection: Option<Arc<Connection>>,
-        identity: &Identity,
+        (ctx, id, span): (&Context, HeaderValue, Option<Span>),
         request: &Request,
         started: Instant,
     ) -> Self {
@@ -57,19 +68,45 @@ impl Record {
         if let Some(connection) = &connection {
             connection.request_began();
         }
+        let register = shared.lifeline.in_hand();
+        let in_hand = register.map(|register| register.begin("requests", (method.name, route.name()), ctx));
         Self {
             shared,
             route,
             method,
             connection,
-            id: identity.id_header.clone(),
-            trace_id: identity.trace.trace_id,
+            id,
+            ctx: ctx.clone(),
+            span,
+            _in_hand: in_hand,
             is_head: request.method() == http::Method::HEAD,
             is_http1: request.version() < http::Version::HTTP_2,
             started,
             status: StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             outcome: Outcome::ClientLeft,
+            dialect,
+            told: None,
         }
+    }
+
+    pub(super) fn dialect(&self) -> Option<&dyn Dialect> {
+        self.dialect.as_deref()
+    }
+
+    /// Takes down what headers or trailers of the answer say about the call's end.
+    pub(super) fn read(&mut self, fields: &http::HeaderMap) {
+        if let Some(dialect) = &self.dialect {
+            self.told = dialect.outcome(fields).or(self.told);
+        }
+    }
+
+    /// How the call ended: what its client was told, or that there was nobody to tell.
+    fn ended(&self, cut: bool) -> Result<(), Code> {
+        self.told.unwrap_or(Err(if cut { Code::Unavailable } else { Code::Cancelled }))
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.ctx
     }
 
     pub(super) fn lifeline(&self) -> &Lifeline {
@@ -107,21 +144,57 @@ impl Record {
     /// Logs the private chain of an error whose answer is `status`.
     pub(super) fn log_error(&self, error: &Error, status: StatusCode) {
         let (method, route, status) = (self.method.name, self.route.template(), status.as_u16());
-        let (request_id, code, chain) = (self.id.to_str().unwrap_or_default(), error.code().name(), error.report());
-        let location = error.location();
-        let trace_id = format_args!("{:032x}", self.trace_id);
-        if status >= 500 {
-            tracing::error!(target: "mainstay::http", method, route, status, request_id, %trace_id, code, error = %chain, %location, "request failed");
+        let (code, chain, location) = (error.code().name(), error.report(), error.location());
+        // A call of what isn't there is no fault of ours, as a path that leads nowhere is none.
+        let is_fault = if self.dialect.is_some() { error.code().is_server_fault() } else { status >= 500 };
+        if is_fault {
+            tracing::error!(target: "mainstay::http", method, route, status, code, error = %chain, %location, "request failed");
         } else {
-            tracing::debug!(target: "mainstay::http", method, route, status, request_id, %trace_id, code, error = %chain, %location, "request refused");
+            tracing::debug!(target: "mainstay::http", method, route, status, code, error = %chain, %location, "request refused");
         }
     }
 
     /// Logs that the handler runs on without its client.
     pub(super) fn log_detached(&self) {
         let (method, route) = (self.method.name, self.route.template());
-        let request_id = self.id.to_str().unwrap_or_default();
-        tracing::debug!(target: "mainstay::http", method, route, request_id, "the client left; the handler runs on");
+        self.ctx.enter(|| {
+            tracing::debug!(target: "mainstay::http", method, route, "the client left; the handler runs on");
+        });
+    }
+
+    /// What is known about the request only now. Neither its path nor its query: they may hold secrets.
+    fn end_span(&mut self, cut: bool) {
+        let Some(mut span) = self.span.take() else { return };
+        if let Some(dialect) = &self.dialect {
+            let (method, ended) = (method_of(self.route.template()), self.ended(cut));
+            span.rename(method.to_owned());
+            span.set("rpc.system.name", dialect.name());
+            span.set("rpc.method", method.to_owned());
+            span.set("rpc.response.status_code", ended.map_or_else(Code::name, |()| "OK"));
+            span.set("mainstay.request_id", self.id.to_str().unwrap_or_default().to_owned());
+            match ended {
+                _ if cut => span.fail("cut"),
+                Err(code) if code.is_server_fault() => span.fail(code.name()),
+                _ => {}
+            }
+            return;
+        }
+        let (method, status) = (self.method.name, self.status.as_u16());
+        if self.has_route() {
+            span.rename([method, " ", self.route.template()].concat());
+            span.set("http.route", self.route.template().to_owned());
+        } else {
+            span.rename(method);
+        }
+        span.set("http.request.method", method);
+        span.set("http.response.status_code", i64::from(status));
+        span.set("network.protocol.version", if self.is_http1 { "1.1" } else { "2" });
+        span.set("mainstay.request_id", self.id.to_str().unwrap_or_default().to_owned());
+        if cut {
+            span.fail("cut");
+        } else if status >= 500 {
+            span.fail(self.status.canonical_reason().unwrap_or("server error"));
+        }
     }
 
     /// The line of the shutdown report.
@@ -136,28 +209,36 @@ impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         self.method.active.dec();
-        self.method.durations.observe(self.status.as_u16(), duration);
+        let cut = self.shared.lifeline.is_cut() && self.outcome != Outcome::Complete;
+        match &self.dialect {
+            Some(dialect) => self.method.calls.observe(&self.ctx, dialect.name(), self.ended(cut), duration),
+            None => self.method.durations.observe(&self.ctx, self.status.as_u16(), duration),
+        }
+        if let Some(left) = self.ctx.remaining() {
+            self.method.deadline_left.observe(left);
+        }
         self.leave_connection();
         self.shared.lifeline.request_ended();
-        let cut = self.shared.lifeline.is_cut() && self.outcome != Outcome::Complete;
         if cut {
             self.shared.lifeline.report(self.casualty());
         }
+        self.end_span(cut);
         let outcome = match self.outcome {
             _ if cut => "cut",
             Outcome::Complete => "complete",
             Outcome::ClientLeft => "client_left",
             Outcome::Detached => "detached",
         };
-        tracing::info!(
-            target: "mainstay::access",
-            method = self.method.name,
-            route = self.route.template(),
-            status = self.status.as_u16(),
-            duration = duration.as_secs_f64(),
-            request_id = self.id.to_str().unwrap_or_default(),
-            trace_id = %format_args!("{:032x}", self.trace_id),
-            outcome,
-        );
+        self.ctx.enter(|| {
+            tracing::info!(
+                target: "mainstay::access",
+                method = self.method.name,
+                route = self.route.template(),
+                status = self.status.as_u16(),
+                code = self.dialect.as_ref().map(|_| self.ended(cut).map_or_else(Code::name, |()| "OK")),
+                duration = duration.as_secs_f64(),
+                outcome,
+            );
+        });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::Method;
 use mainstay_telemetry::prometheus_client::metrics::gauge::Gauge;
 
-use super::metrics::{Durations, RequestMetrics};
+use super::metrics::{Calls, Durations, RequestMetrics};
 use crate::routes::OptionsTable;
 use crate::routing::RouteOptions;
 
@@ -32,6 +32,8 @@ pub(super) struct MethodState {
     options: RouteOptions,
     pub(super) active: Gauge,
     pub(super) durations: Durations,
+    pub(super) calls: Calls,
+    pub(super) deadline_left: mainstay_telemetry::Durations,
 }
 
 impl RouteStates {
@@ -57,6 +59,11 @@ impl RouteState {
         &self.template
     }
 
+    /// The same to keep.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.template.clone()
+    }
+
     pub(super) fn method(&self, method: &Method, metrics: &RequestMetrics) -> Arc<MethodState> {
         let index = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len());
         let make = || {
@@ -65,7 +72,9 @@ impl RouteState {
             let fallback = if method == Method::HEAD { self.options.get(&Method::GET) } else { None };
             let options = self.options.get(method).or(fallback).copied().unwrap_or_default();
             let durations = metrics.durations(name, self.template.clone());
-            Arc::new(MethodState { name, options, active: metrics.active(name), durations })
+            let calls = metrics.calls(self.template.clone());
+            let deadline_left = metrics.deadline_left(name, &self.template);
+            Arc::new(MethodState { name, options, active: metrics.active(name), durations, calls, deadline_left })
         };
         self.methods[index].get_or_init(make).clone()
     }

@@ -65,7 +65,7 @@ async fn a_safe_methods_handler_is_dropped_when_the_client_leaves() {
     leave(&scene, "GET /", &mut seen).await;
     assert_eq!(seen.recv().await, Some(Event::Dropped(Some(Cause::ClientGone))));
     until(|| !logs.of("mainstay::access").is_empty()).await;
-    let fields = &logs.of("mainstay::access")[0]["fields"];
+    let fields = &logs.of("mainstay::access")[0];
     assert_eq!((fields["status"].as_u64(), fields["outcome"].as_str()), (Some(499), Some("client_left")));
 }
 
@@ -76,14 +76,14 @@ async fn another_methods_handler_runs_on_and_the_drain_waits_for_it() {
     let scene = Scene::new(Routes::new().route("/", post(move |ctx: Context| wait(probe.clone(), ctx)))).await;
     leave(&scene, "POST /", &mut seen).await;
     let metrics = scene.metrics.clone();
-    let detached = |line: &serde_json::Value| line["fields"]["message"] == "the client left; the handler runs on";
+    let detached = |line: &serde_json::Value| line["message"] == "the client left; the handler runs on";
     until(|| logs.of("mainstay::http").iter().any(detached)).await;
     assert!(metrics.render().contains(r#"http_server_active_requests{http_request_method="POST"} 1"#));
     let stopping = tokio::spawn(scene.stop(Duration::from_secs(60)));
     finish.send(()).unwrap();
     assert_eq!(seen.recv().await, Some(Event::Finished));
     assert!(stopping.await.unwrap().is_empty());
-    let fields = &logs.of("mainstay::access")[0]["fields"];
+    let fields = &logs.of("mainstay::access")[0];
     assert_eq!((fields["status"].as_u64(), fields["outcome"].as_str()), (Some(200), Some("detached")));
     assert!(metrics.render().contains(r#"http_server_active_requests{http_request_method="POST"} 0"#));
 }

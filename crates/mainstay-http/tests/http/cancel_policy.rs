@@ -92,7 +92,7 @@ async fn happens(row: &Row) -> (String, String, String) {
     let half_closed = leave(wire, row).await;
 
     if row.log.ends_with("detached") && !body_breaks_off {
-        let detached = |line: &serde_json::Value| line["fields"]["message"] == "the client left; the handler runs on";
+        let detached = |line: &serde_json::Value| line["message"] == "the client left; the handler runs on";
         until(|| logs.of("mainstay::http").iter().any(detached)).await;
     }
     for _ in 0..20 {
@@ -111,13 +111,12 @@ async fn happens(row: &Row) -> (String, String, String) {
             }
         },
     };
-    let line = || logs.of("mainstay::access").into_iter().find(|line| line["fields"]["route"] == "/work");
+    let line = || logs.of("mainstay::access").into_iter().find(|line| line["route"] == "/work");
     if row.log != "none" {
         until(|| line().is_some()).await;
     }
-    let log = line().map_or("none".to_owned(), |line| {
-        format!("{} {}", line["fields"]["status"], line["fields"]["outcome"].as_str().unwrap())
-    });
+    let log =
+        line().map_or("none".to_owned(), |line| format!("{} {}", line["status"], line["outcome"].as_str().unwrap()));
     drop(half_closed);
     let count: i64 = db.read("SELECT COUNT(*) FROM ledger").one(&Context::background()).await.unwrap();
     (handler.to_owned(), if count == 0 { "nothing" } else { "its entry" }.to_owned(), log)

@@ -1,5 +1,7 @@
 //! Ids, traces, deadlines, limits, metrics and the access log.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, State};
@@ -41,6 +43,23 @@ async fn the_callers_trace_reaches_the_handler() {
     let head = format!("traceparent: {parent}\r\ntracestate: a=1\r\nbaggage: k=v\r\n");
     let answer = scene.ask("GET /", &head, "").await;
     assert!(answer.text().ends_with(&format!("{parent} Some(\"a=1\") Some(\"k=v\")")), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn layers_are_made_when_the_server_is_and_not_for_each_request() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let layer = tower::layer::layer_fn(move |route: axum::routing::Route| {
+        count.fetch_add(1, Ordering::SeqCst);
+        route
+    });
+    let scene = Scene::new(Routes::new().route("/", get(ok)).layer(layer)).await;
+    let before = made.load(Ordering::SeqCst);
+    for path in ["/", "/", "/nowhere"] {
+        scene.get(path).await;
+    }
+    assert_eq!(made.load(Ordering::SeqCst), before);
+    assert!(before > 0);
 }
 
 async fn remaining(ctx: Context) -> String {
@@ -191,7 +210,7 @@ async fn a_request_is_active_until_the_last_byte_of_its_body() {
     drop(sender);
     wire.read_until(b"0\r\n\r\n").await;
     until(|| scene.metrics.render().contains(&active(0))).await;
-    assert_eq!(logs.of("mainstay::access")[0]["fields"]["outcome"], "complete");
+    assert_eq!(logs.of("mainstay::access")[0]["outcome"], "complete");
 }
 
 #[tokio::test]
@@ -203,7 +222,7 @@ async fn each_request_logs_one_line() {
     until(|| !logs.of("mainstay::access").is_empty()).await;
     let lines = logs.of("mainstay::access");
     assert_eq!(lines.len(), 1);
-    let fields = &lines[0]["fields"];
+    let fields = &lines[0];
     assert_eq!(fields["method"], "GET");
     assert_eq!(fields["route"], "/things/{id}");
     assert_eq!(fields["status"], 200);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mainstay_core::{Component, Context};
 use mainstay_http::{HttpSettings, Routes, Server};
-use mainstay_telemetry::Metrics;
+use mainstay_telemetry::{LogFormat, LogSettings, Metrics, logger};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -180,11 +180,8 @@ impl Logs {
     pub(crate) fn capture() -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_writer(move || Sink(sink.clone()))
-            .finish();
+        let settings = LogSettings { filter: "debug".to_owned(), format: LogFormat::Json, ..LogSettings::default() };
+        let (subscriber, _) = logger(&settings, move || Sink(sink.clone())).unwrap();
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 

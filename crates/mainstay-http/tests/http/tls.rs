@@ -163,7 +163,7 @@ async fn a_broken_new_certificate_is_logged_by_name_and_the_old_one_stays() {
     let scene = scene(TlsSettings { reload_interval: OFTEN, ..folder.settings() }).await;
     let told = |what: &str| {
         let errors = logs.of("mainstay::http").into_iter().filter(|line| line["level"] == "ERROR");
-        errors.filter(|line| line["fields"]["error"].as_str().unwrap().contains(what)).count()
+        errors.filter(|line| line["error"].as_str().unwrap().contains(what)).count()
     };
     // The key of another certificate, nothing at all, no file: each is told, and each leaves the server as it was.
     std::fs::write(folder.certificate(), &second.certificate).unwrap();

@@ -65,9 +65,7 @@ impl<'a> Tokens<'a> {
             b'/' if second == b'*' => (Kind::Comment, self.block_comment(bytes, at)),
             b'$' => dollar(bytes, at),
             _ if is_word(first) => (Kind::Word, run(bytes, at, |byte| is_word(byte) || byte == b'$')),
-            _ if first.is_ascii_whitespace() || first == 0x0b => {
-                (Kind::Space, run(bytes, at, |byte| byte.is_ascii_whitespace() || byte == 0x0b))
-            }
+            _ if is_space(first) => (Kind::Space, run(bytes, at, is_space)),
             _ => (Kind::Symbol, at + 1),
         })
     }
@@ -107,6 +105,11 @@ impl<'a> Iterator for Tokens<'a> {
         self.escape_prefix = self.dialect == Dialect::Postgres && kind == Kind::Word && text.eq_ignore_ascii_case("e");
         Some(Token { kind, text, start })
     }
+}
+
+/// White space of SQL. What Unicode has beyond it is part of a name to a server.
+pub(super) fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 /// Bytes of characters outside ASCII count as letters, as they do in all three databases.

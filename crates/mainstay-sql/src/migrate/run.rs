@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use mainstay_core::{Context, Error, Result};
+use mainstay_telemetry::trace::{self, SpanKind};
 use tokio::time::Instant;
 
 use super::Applied;
@@ -59,15 +60,20 @@ pub(super) async fn down(
 /// `None` when another process did it in the meantime.
 async fn run(ctx: &Context, connection: &mut Connection, work: &Work<'_>) -> Result<Option<Applied>> {
     let start = Instant::now();
-    let was_run = if work.is_whole(connection.dialect()) {
-        whole(ctx, connection, work).await?
-    } else {
-        step_by_step(ctx, connection, work).await?;
-        true
+    let direction = work.direction.name();
+    let mut span =
+        trace::span(ctx, SpanKind::Internal, || format!("migrate {direction} {}", work.migration.label()).into());
+    let result = match work.is_whole(connection.dialect()) {
+        true => whole(ctx, connection, work).await,
+        false => step_by_step(ctx, connection, work).await.map(|()| true),
     };
+    if let Some(span) = &mut span {
+        span.set("db.system.name", connection.dialect().system());
+        span.outcome(&result);
+    }
+    let was_run = result?;
     let (version, name, took) = (work.migration.version(), work.migration.name().to_owned(), start.elapsed());
     if was_run {
-        let direction = work.direction.name();
         tracing::info!(migration = work.migration.label(), direction, ?took, "migrated the database");
     }
     Ok(was_run.then_some(Applied { version, name, took }))

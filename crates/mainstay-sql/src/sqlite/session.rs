@@ -40,7 +40,7 @@ pub(super) enum Command {
 /// Why a session ended before its caller ended it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ended {
-    Idle(Duration),
+    Idle { limit: Duration, read_only: bool },
     Closed,
 }
 
@@ -99,10 +99,15 @@ impl SqliteSession {
 
     fn why_ended(&self) -> Error {
         match self.ended.get() {
-            Some(Ended::Idle(limit)) => {
+            Some(Ended::Idle { limit, read_only }) => {
+                let harm = if *read_only {
+                    "it kept the SQLite file's log from being cut back"
+                } else {
+                    "all writers of the SQLite file waited for it"
+                };
                 Error::aborted("the transaction took too long and was rolled back").context(format!(
-                    "it ran no statement for {limit:?} while all writers of the SQLite file waited for it: \
-                     do slow work before or after the transaction, or raise `sqlite_idle_transaction`"
+                    "it ran no statement for {limit:?} while {harm}: do slow work before or after the transaction, or \
+                     raise `sqlite_idle_transaction`"
                 ))
             }
             Some(Ended::Closed) => Error::unavailable("the database is closed"),
@@ -178,7 +183,7 @@ pub(super) fn serve_session(house: &House, connection: &Connection, job: Session
     if !ticket.start() {
         return;
     }
-    house.metrics.wait.observe(queued.elapsed().as_secs_f64());
+    house.metrics.wait.observe(queued.elapsed());
     if let Some(begin) = begin
         && let Err(error) = connection.begin(&ticket, begin)
     {
@@ -186,7 +191,9 @@ pub(super) fn serve_session(house: &House, connection: &Connection, job: Session
         return;
     }
     if ready.send(Ok(())).is_ok() {
-        let mut open = Open { connection, transaction: begin.is_some(), idle_limit: house.idle_limit, lost: None };
+        let read_only = begin.is_some_and(|begin| begin.read_only);
+        let idle_limit = house.idle_limit;
+        let mut open = Open { connection, transaction: begin.is_some(), read_only, idle_limit, lost: None };
         if let ControlFlow::Break(Some(why)) = open.serve(&commands) {
             let _ = ended.set(why); // before `commands` closes, so that whoever finds it closed finds the reason
         }
@@ -201,6 +208,7 @@ pub(super) fn serve_session(house: &House, connection: &Connection, job: Session
 struct Open<'a> {
     connection: &'a Connection,
     transaction: bool,
+    read_only: bool,
     idle_limit: Duration,
     /// Set when SQLite ended the transaction by itself, as it does when a write is interrupted or the disk is full.
     lost: Option<Lost>,
@@ -210,6 +218,10 @@ struct Open<'a> {
 struct Lost(Option<DatabaseError>);
 
 impl Open<'_> {
+    fn idle(&self) -> Ended {
+        Ended::Idle { limit: self.idle_limit, read_only: self.read_only }
+    }
+
     fn serve(&mut self, commands: &sync_mpsc::Receiver<Command>) -> ControlFlow<Option<Ended>> {
         let mut idle_since = Stopwatch::start();
         loop {
@@ -225,7 +237,7 @@ impl Open<'_> {
                 Err(RecvTimeoutError::Timeout) => {
                     // A session outside a transaction stands in nobody's way.
                     if !self.connection.is_autocommit() && idle_since.elapsed() >= self.idle_limit {
-                        return ControlFlow::Break(Some(Ended::Idle(self.idle_limit)));
+                        return ControlFlow::Break(Some(self.idle()));
                     }
                 }
             }
@@ -282,7 +294,7 @@ impl Open<'_> {
             _ => result.map(|_| ()),
         });
         match stop {
-            Some(Stop::Idle) => ControlFlow::Break(Some(Ended::Idle(self.idle_limit))),
+            Some(Stop::Idle) => ControlFlow::Break(Some(self.idle())),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -262,8 +262,21 @@ async fn an_idle_transaction_is_rolled_back_so_that_others_can_write() {
     let error = stuck.run(&ctx, call("INSERT INTO a VALUES (3)", [])).await.unwrap_err();
     assert_eq!(error.code(), Code::Aborted);
     assert!(error.report().to_string().contains("sqlite_idle_transaction"), "{error:?}");
+    assert!(error.report().to_string().contains("writers"), "{error:?}");
     assert_eq!(stuck.commit().await.unwrap_err().code(), Code::Aborted);
     assert_eq!(number(&db, "SELECT sum(id) FROM a").await, 2);
+    // One that reads is ended too, and is told another reason.
+    let read_only = Begin { read_only: true, ..Begin::default() };
+    let mut reader = db.begin(&ctx, read_only).await.unwrap();
+    reader.run(&ctx, call("SELECT id FROM a", [])).await.unwrap();
+    let ended = loop {
+        match reader.run(&ctx.with_timeout(Duration::from_millis(1)), call(FOREVER, [])).await {
+            Err(error) if error.code() == Code::Aborted => break error,
+            _ => tokio::time::sleep(Duration::from_millis(30)).await, // longer than it may be idle
+        }
+    };
+    let text = ended.report().to_string();
+    assert!(text.contains("sqlite_idle_transaction") && !text.contains("writers"), "{text}");
 }
 
 #[tokio::test]

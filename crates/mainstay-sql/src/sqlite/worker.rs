@@ -174,7 +174,7 @@ fn serve_run(house: &House, connection: &Connection, role: Role, job: RunJob) {
     if !job.ticket.start() {
         return;
     }
-    house.metrics.wait.observe(job.queued.elapsed().as_secs_f64());
+    house.metrics.wait.observe(job.queued.elapsed());
     let ran = connection.run(&job.ticket, &job.call, role).map(|ran| match ran {
         Ran::Answer(answer) => Routed::Answer(answer),
         Ran::Writes => Routed::Writes(job.call),

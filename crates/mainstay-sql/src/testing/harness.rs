@@ -24,6 +24,8 @@ pub struct Harness {
     /// Why cases are ignored, each reason once.
     ignored: BTreeSet<String>,
     one_at_a_time: bool,
+    /// Why the cases that are added now can't be run, whatever they need besides.
+    missing: Option<String>,
 }
 
 /// What a case can't do without.
@@ -62,6 +64,13 @@ impl Harness {
         Self::default()
     }
 
+    /// Cases that are added from here on also need something that the caller has looked for: an `Err` says why it isn't
+    /// there.
+    pub fn given(mut self, available: Result<(), String>) -> Self {
+        self.missing = available.err();
+        self
+    }
+
     /// Adds a case that finds its way by itself.
     pub fn case<F>(self, name: &str, needs: Needs, case: F) -> Self
     where
@@ -80,6 +89,7 @@ impl Harness {
     where
         F: AsyncFnOnce() -> Result<()> + Send + 'static,
     {
+        let available = self.missing.clone().map_or(available, Err);
         let trial = match available {
             Ok(()) => Trial::test(name, move || run(case)),
             Err(reason) if env::var(REQUIRE).is_ok_and(|value| value == "1") => {
@@ -122,12 +132,38 @@ impl Harness {
             // On the side of what the test runner reads; that nobody reads it is no failure.
             let _ = writeln!(io::stderr(), "ignored: {reason}");
         }
-        let mut arguments = Arguments::from_args();
+        let mut arguments = arguments(env::args(), &self.trials);
         if self.one_at_a_time {
             arguments.test_threads = Some(1);
         }
         libtest_mimic::run(&arguments, self.trials).exit_code()
     }
+}
+
+/// Options of `cargo test` whose value is the next word.
+const WITH_VALUE: [&str; 6] = ["--color", "--format", "--logfile", "--skip", "--test-threads", "-Z"];
+
+/// What `words`, the program's own name first, ask for. Several names are as many cases, as with `cargo test`'s own harness,
+/// while libtest-mimic knows one: what none of them means is skipped by its whole name.
+fn arguments(mut words: impl Iterator<Item = String>, trials: &[Trial]) -> Arguments {
+    let (mut options, mut names) = (Vec::new(), Vec::new());
+    options.extend(words.next());
+    while let Some(word) = words.next() {
+        if !word.starts_with('-') {
+            names.push(word);
+            continue;
+        }
+        let value = if WITH_VALUE.contains(&word.as_str()) { words.next() } else { None };
+        options.extend([word].into_iter().chain(value));
+    }
+    let arguments = Arguments::from_iter(options);
+    if names.is_empty() {
+        return arguments;
+    }
+    let by_name: Vec<_> = names.into_iter().map(|name| Arguments { filter: Some(name), ..arguments.clone() }).collect();
+    let nobody_means = |trial: &&Trial| by_name.iter().all(|arguments| arguments.is_filtered_out(trial));
+    let skip = trials.iter().filter(nobody_means).map(|trial| trial.name().to_owned()).collect();
+    Arguments { exact: true, skip, ..arguments }
 }
 
 async fn on<F: AsyncFnOnce(Scene) -> Result<()>>(dialect: Dialect, case: F) -> Result<()> {
@@ -151,4 +187,37 @@ fn run<F: AsyncFnOnce() -> Result<()>>(case: F) -> Result<(), Failed> {
 fn available(server: Server) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(server.url()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cases that a command line runs.
+    fn run_by(words: &str) -> String {
+        let names = ["sqlite::a", "sqlite::a_b", "mysql::a", "mysql::c"];
+        let trials: Vec<_> = names.into_iter().map(|name| Trial::test(name, || Ok(()))).collect();
+        let words = ["program"].into_iter().chain(words.split_whitespace()).map(str::to_owned);
+        let arguments = arguments(words, &trials);
+        let run = trials.iter().filter(|trial| !arguments.is_filtered_out(trial));
+        run.map(Trial::name).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn names_on_the_command_line_are_parts_of_names_any_number_of_them() {
+        for (words, run) in [
+            ("", "sqlite::a sqlite::a_b mysql::a mysql::c"),
+            ("a_b", "sqlite::a_b"),
+            ("a_b mysql", "sqlite::a_b mysql::a mysql::c"),
+            ("nobody a_b --nocapture nothing", "sqlite::a_b"),
+            ("nobody nothing", ""),
+            ("--test-threads 1 sqlite c", "sqlite::a sqlite::a_b mysql::c"),
+            ("--test-threads=1 --skip a_b sqlite c", "sqlite::a mysql::c"),
+            ("--skip sqlite", "mysql::a mysql::c"),
+            ("--exact sqlite::a mysql", "sqlite::a"),
+            ("sqlite::a mysql::c --exact", "sqlite::a mysql::c"),
+        ] {
+            assert_eq!(run_by(words), run, "{words}");
+        }
+    }
 }

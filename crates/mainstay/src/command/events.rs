@@ -1,13 +1,14 @@
 //! `events`: what waits, what failed, and what to do about it.
 
 use jiff::Timestamp;
-use mainstay_core::{Context, Error, Result};
+use mainstay_core::{Context, Error, Result, SecretUrl};
 use mainstay_events::{DeadLetter, Events};
 use mainstay_sql::migrate::State;
 
 use super::print::{out, table};
 use super::{Dead, Group, Which, connected};
 use crate::app::App;
+use crate::brokers;
 
 /// Dead letters that are asked for at a time.
 const PAGE: u32 = 500;
@@ -30,6 +31,11 @@ pub(crate) async fn events<S>(app: &App<S>, command: super::Events) -> Result<()
             super::Events::Group(Group::Resume { group }) => {
                 events.resume(&ctx, &group).await?;
                 out(&format!("resumed {group}\n"))
+            }
+            super::Events::Cutover { from, deadline } => {
+                let from = from.map(|url| brokers::named(&SecretUrl::from(url))).transpose()?;
+                // A reader of what is said that leaves is no reason to stop halfway.
+                events.cut_over(&ctx.with_timeout(deadline), from, |said| drop(out(&format!("{said}\n")))).await
             }
         }
     };
@@ -60,7 +66,12 @@ async fn lag(ctx: &Context, events: &Events) -> Result<()> {
 async fn outbox(ctx: &Context, events: &Events) -> Result<()> {
     let outbox = events.outbox(ctx).await?;
     let oldest = outbox.oldest_age.map_or("-".to_owned(), |age| format!("{:.1} s", age.as_secs_f64()));
-    let rows = [["DEPTH", "OLDEST"].map(str::to_owned), [outbox.depth.to_string(), oldest]];
+    let route = match events.route(ctx).await? {
+        None => "-".to_owned(),
+        Some((route, None)) => route,
+        Some((route, Some(next))) => format!("{route}, closed on the way to {next}"),
+    };
+    let rows = [["DEPTH", "OLDEST", "ROUTE"].map(str::to_owned), [outbox.depth.to_string(), oldest, route]];
     out(&table(&rows))
 }
 

@@ -1,12 +1,11 @@
 //! `routes`: what the service answers to.
 
-use mainstay_http::Routes;
+use mainstay_http::RouteInfo;
 
 use super::print::table;
 
-pub(crate) fn routes(routes: &Routes) -> String {
+pub(crate) fn routes(routes: Vec<RouteInfo>) -> String {
     let rows: Vec<_> = routes
-        .routes()
         .into_iter()
         .map(|route| [route.method, route.path, route.summary.unwrap_or_default(), route.handler])
         .collect();

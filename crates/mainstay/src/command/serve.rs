@@ -8,9 +8,10 @@ use mainstay_http::Handover;
 use mainstay_sql::DatabaseSettings;
 
 use super::out;
-use crate::activation::{self, Activation};
+use crate::activation::Activation;
 use crate::app::App;
 use crate::configuration::Configuration;
+use crate::notify::{notify, watchdog};
 use crate::service::Service;
 use crate::signals;
 
@@ -19,10 +20,13 @@ pub(crate) async fn serve<S>(mut app: App<S>, activation: Activation) -> Result<
     if std::io::stdout().is_terminal() {
         app.configuration.shutdown.settle = Duration::ZERO; // nobody balances load to a terminal
     }
-    warn_of_unused_variables();
     let whereabouts = Whereabouts::of(&app);
     if activation.http.is_some() {
         app.configuration.http.handover = Handover::Off; // the sockets pass from process to process by the manager
+    }
+    if let Some(socket) = &activation.admin {
+        // Who may see what follows from where it really listens.
+        app.configuration.admin.addr = socket.local_addr()?;
     }
     let service = Service::assemble(app).on(activation);
     signals::stop_on_signals(service.stopper())?;
@@ -32,9 +36,10 @@ pub(crate) async fn serve<S>(mut app: App<S>, activation: Activation) -> Result<
             && let Some((http, admin)) = addresses()
         {
             whereabouts.announce(&http.to_string(), &admin.to_string());
-            activation::notify("READY=1");
+            notify("READY=1");
+            tokio::spawn(watchdog());
             if phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok() {
-                activation::notify("STOPPING=1");
+                notify("STOPPING=1");
             }
         }
     });
@@ -59,23 +64,27 @@ struct Whereabouts {
     pretty: bool,
     /// The database's URL, masked, and the file if it is one.
     database: Option<String>,
+    /// The broker's URL, masked.
+    events: Option<String>,
 }
 
 impl Whereabouts {
     fn of<S>(app: &App<S>) -> Self {
-        let Configuration { name, log, database, .. } = &app.configuration;
-        Self { name, pretty: log.format.is_pretty(), database: app.database.as_ref().map(|_| describe(database)) }
+        let Configuration { name, log, database, events, .. } = &app.configuration;
+        let database = app.database.as_ref().map(|_| describe(database));
+        let url = events.external_broker().map_or("embedded".to_owned(), ToString::to_string);
+        Self { name, pretty: log.format.is_pretty(), database, events: app.events.as_ref().map(|_| url) }
     }
 
     fn announce(&self, http: &str, admin: &str) {
-        let database = self.database.as_deref().unwrap_or("none");
+        let [database, events] = [&self.database, &self.events].map(|told| told.as_deref().unwrap_or("none"));
         if !self.pretty {
-            tracing::info!(service = self.name, http, admin, database, "ready");
+            tracing::info!(service = self.name, http, admin, database, events, "ready");
             return;
         }
         let text = format!(
             "\n  {} is ready\n\n    service   http://{http}\n    admin     http://{admin}   (API explorer at /docs, \
-             /metrics, /readyz)\n    database  {database}\n\n  Ctrl-C stops it in order.\n\n",
+             /metrics, /readyz)\n    database  {database}\n    events    {events}\n\n  Ctrl-C stops it in order.\n\n",
             self.name
         );
         // A terminal that is gone has nobody to read this.
@@ -89,12 +98,5 @@ fn describe(settings: &DatabaseSettings) -> String {
         Some(path) if path.exists() => format!("SQLite in {}", path.display()),
         Some(path) => format!("SQLite in {}, made just now", path.display()),
         None => settings.url.to_string(),
-    }
-}
-
-/// Variables that the platform may set for every service, and that this version does nothing with.
-fn warn_of_unused_variables() {
-    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some_and(|value| !value.is_empty()) {
-        tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set, but this version exports no traces: it is ignored");
     }
 }

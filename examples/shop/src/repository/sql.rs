@@ -3,7 +3,7 @@
 use mainstay::prelude::*;
 use mainstay::sql::{Query, truncate_to_micros};
 
-use super::statements::{self, CHANGES, FIND_ORDER, FIND_PRODUCT};
+use super::statements::{self, CHANGES, FIND_ORDER, FIND_PRODUCT, FIND_STOCK_CHANGE};
 use super::{OrderFilter, OrderRecord, Orders, Products};
 use crate::domain::{Change, Line, Order, OrderStatus, Product};
 
@@ -60,6 +60,30 @@ impl Products for SqlProducts {
         let take = "UPDATE products SET stock = stock - $2 WHERE sku = $1 AND stock >= $2";
         let taken = db.query(take).bind(sku).bind(quantity).execute(ctx).await?;
         Ok(taken == 1)
+    }
+
+    async fn add(&self, ctx: &Context, db: &Db, sku: &str, delta: i64) -> Result<bool> {
+        // Compared before it is added, because a sum that leaves 64 bits is an error on two of three databases.
+        let add = "UPDATE products SET stock = stock + $2 WHERE sku = $1 AND stock >= $3 AND stock <= $4";
+        let (least, most) = (delta.checked_neg().unwrap_or(i64::MAX).max(0), i64::MAX - delta.max(0));
+        let added = db.query(add).bind(sku).bind(delta).bind(least).bind(most).execute(ctx).await?;
+        Ok(added == 1)
+    }
+
+    async fn note_change(&self, ctx: &Context, db: &Db, request_id: &str, sku: &str, delta: i64) -> Result<bool> {
+        let note = sql! {
+            mysql: "INSERT IGNORE INTO stock_changes (request_id, sku, delta, changed_at) VALUES ($1, $2, $3, $4)",
+            _: "INSERT INTO stock_changes (request_id, sku, delta, changed_at) VALUES ($1, $2, $3, $4) \
+                ON CONFLICT DO NOTHING",
+        };
+        let now = truncate_to_micros(Timestamp::now());
+        let noted = db.query(note).bind(request_id).bind(sku).bind(delta).bind(now).execute(ctx).await?;
+        Ok(noted == 1)
+    }
+
+    async fn knows_change(&self, ctx: &Context, db: &Db, request_id: &str, sku: &str, delta: i64) -> Result<bool> {
+        let noted: Option<(String, i64)> = db.query(FIND_STOCK_CHANGE).bind(request_id).optional(ctx).await?;
+        Ok(noted.is_some_and(|noted| noted == (sku.to_owned(), delta)))
     }
 
     async fn put_back(&self, ctx: &Context, db: &Db, sku: &str, quantity: i64) -> Result<()> {

@@ -16,6 +16,9 @@ pub const FIND_ORDER: &str = "SELECT o.id, o.customer, o.status, o.reason, o.tot
 pub const CHANGES: &str =
     "SELECT number, status, reason, changed_at FROM order_changes WHERE order_id = $1 AND number > $2 ORDER BY number";
 
+/// A change of stock by the request that asked for it.
+pub const FIND_STOCK_CHANGE: &str = "SELECT sku, delta FROM stock_changes WHERE request_id = $1";
+
 /// Up to `limit` products after the key `after`.
 pub fn list_products(after: Option<String>, limit: u32) -> Sql {
     let mut sql = Sql::new("SELECT sku, name, price_cents, stock FROM products");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use mainstay::prelude::*;
 use mainstay::sql::truncate_to_micros;
 
@@ -109,14 +109,39 @@ impl<O: Orders, P: Products> OrderService<O, P> {
         after: i64,
     ) -> Result<Option<impl Stream<Item = Result<Change>> + use<O, P>>> {
         let watcher = self.watchers.watch(id); // before the look, so that no change falls in between
+        // Before the changes are read: what made the order final is among them then.
+        let is_final = self.find(ctx, id).await?.status.is_final();
         let known = self.orders.changes(ctx, &self.db, id, after).await?;
-        if known.is_empty() && self.find(ctx, id).await?.status.is_final() {
+        if known.is_empty() && is_final {
             return Ok(None);
         }
         let service = self.clone();
         let watch = Watch { service, ctx: ctx.clone(), id, after, watcher, known: known.into_iter(), ended: false };
         let changes = |mut watch: Watch<O, P>| async { Ok(watch.next().await?.map(|change| (change, watch))) };
         Ok(Some(stream::try_unfold(watch, changes)))
+    }
+}
+
+impl<O: Orders, P: Products> OrderService<O, P> {
+    /// The order `id` as it stands, then as it stands after each change, once and in order; the last that an order can
+    /// have ends it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn follow(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: Uuid,
+    ) -> Result<impl Stream<Item = Result<Order>> + use<O, P>> {
+        let order = self.find(ctx, id).await?;
+        let known = self.orders.changes(ctx, &self.db, id, 0).await?;
+        // Every order has a change, that it was placed: the last one known is what it stands at now.
+        let before_the_last = known.last().map_or(0, |last| last.number - 1);
+        let changes = self.watch(ctx, id, before_the_last).await?;
+        let orders = changes.map(|changes| {
+            changes.map_ok(move |Change { status, reason, .. }| Order { status, reason, ..order.clone() })
+        });
+        Ok(stream::iter(orders).flatten())
     }
 }
 

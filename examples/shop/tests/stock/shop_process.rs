@@ -18,6 +18,7 @@ pub(crate) type Address = watch::Receiver<Option<String>>;
 /// The shop, one process after another.
 pub(crate) struct ShopProcess {
     database: String,
+    broker: Option<String>,
     folder: tempfile::TempDir,
     address: watch::Sender<Option<String>>,
     child: tokio::sync::Mutex<Option<Child>>,
@@ -25,10 +26,11 @@ pub(crate) struct ShopProcess {
 }
 
 impl ShopProcess {
-    /// A shop on `database` that is ready.
-    pub(crate) async fn start(database: &str) -> Self {
+    /// A shop on `database` that is ready, with its events through `broker`.
+    pub(crate) async fn start(database: &str, broker: Option<String>) -> Self {
         let shop = Self {
             database: database.to_owned(),
+            broker,
             folder: tempfile::tempdir().unwrap(),
             address: watch::Sender::new(None),
             child: tokio::sync::Mutex::default(),
@@ -54,6 +56,7 @@ impl ShopProcess {
             .current_dir(self.folder.path())
             .env_clear()
             .env("DATABASE_URL", &self.database)
+            .envs(self.broker.as_ref().map(|url| ("EVENTS_URL", url)))
             .env("SHOP_HTTP__ADDR", "127.0.0.1:0")
             .env("SHOP_HTTP__HANDOVER", "off")
             .env("SHOP_ADMIN__ADDR", "127.0.0.1:0")

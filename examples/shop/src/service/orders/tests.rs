@@ -125,11 +125,18 @@ async fn a_watcher_sees_each_change_once_and_the_last_one_ends_it() {
 async fn there_is_nothing_to_watch_after_the_last_change_or_without_an_order() {
     for (found, expected) in [(Some(OrderStatus::Rejected), Ok(true)), (None, Err(Code::NotFound))] {
         let mut orders = MockOrders::new();
-        orders.expect_changes().once().returning(|_, _, _, _| Box::pin(async { Ok(Vec::new()) }));
-        orders.expect_find().once().returning(move |_, _, id| {
+        // Whether it is final comes first: what made it so is among the changes that are read then.
+        let mut then = mockall::Sequence::new();
+        orders.expect_find().once().in_sequence(&mut then).returning(move |_, _, id| {
             let found = found.map(|status| order(id, status));
             Box::pin(async { Ok(found) })
         });
+        let looks = usize::from(found.is_some());
+        orders
+            .expect_changes()
+            .times(looks)
+            .in_sequence(&mut then)
+            .returning(|_, _, _, _| Box::pin(async { Ok(Vec::new()) }));
         let service = Arc::new(service(orders, MockProducts::new()).await);
         let watched = service.watch(&Context::background(), Uuid::now_v7(), 2).await;
         assert_eq!(watched.map(|changes| changes.is_none()).map_err(|error| error.code()), expected);
