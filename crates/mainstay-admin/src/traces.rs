@@ -29,7 +29,7 @@ fn span(span: &FinishedSpan) -> Value {
     json!({
         "span_id": format!("{:016x}", span.span_id),
         "parent_id": format!("{:016x}", span.parent_id),
-        "name": span.name,
+        "name": &*span.name,
         "began": began,
         "milliseconds": span.took.as_secs_f64() * 1e3,
         "error": span.error,

@@ -23,9 +23,9 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// A run was begun before this one, and none was seen to end.
+    /// A run was begun, and none was seen to end.
     pub(crate) fn may_have_ended_a_process(&self) -> bool {
-        self.attempt > 1 && self.error.is_none()
+        self.attempt > 0 && self.error.is_none()
     }
 }
 

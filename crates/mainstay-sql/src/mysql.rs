@@ -38,6 +38,8 @@ pub(crate) struct Mysql {
     /// Streams hold a connection for as long as their callers please: some stay free of them.
     streams: Arc<Semaphore>,
     acquire_timeout: Duration,
+    /// How long a killed statement may take to end before its connection is killed.
+    statement_end: Duration,
 }
 
 enum Item {
@@ -69,6 +71,7 @@ impl Mysql {
             killer,
             streams: Arc::new(Semaphore::new(streams)),
             acquire_timeout: settings.acquire_timeout,
+            statement_end: STATEMENT_END,
         };
         drop(mysql.acquire(ctx).await?);
         Ok(mysql)
@@ -92,7 +95,7 @@ impl Mysql {
     async fn run_once(&self, ctx: &Context, call: Call) -> Result<Answer> {
         let loan = self.acquire(ctx).await?;
         ctx.check()?;
-        let flight = Flight::start(loan, &self.killer, After::Pool(STATEMENT_END), move |mut loan| async move {
+        let flight = Flight::start(loan, &self.killer, After::Pool(self.statement_end), move |mut loan| async move {
             let result = loan.run(&call).await;
             (loan, result)
         });

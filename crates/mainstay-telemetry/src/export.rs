@@ -1,6 +1,7 @@
 //! [`Exporter`]: sends spans, log lines and metrics to a collector, from a thread of its own, so that neither a slow collector
 //! nor the work of encoding takes a worker of the service from a request.
 
+use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -13,7 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::otlp::{self, Points};
+use crate::otlp::{self, Frame, Points};
+use crate::proto::Proto;
 use crate::{LogControl, Metrics};
 
 /// Sends one request to the collector, to the path that is appended to its address.
@@ -35,6 +37,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the last requests to the collector may take at the end of the service, whatever its budget is.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// What a thread keeps to write the next spans and lines in.
+const LARGEST_SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// What the thread is called. What it logs itself isn't exported: that would make more of it with every request.
 pub(crate) const THREAD: &str = "telemetry";
 
@@ -44,23 +53,44 @@ pub(crate) const THREAD: &str = "telemetry";
 pub(crate) struct Queue(Arc<Waiting>);
 
 struct Waiting {
+    service: String,
     parcels: Mutex<VecDeque<Parcel>>,
     bytes: AtomicUsize,
+    /// How many the last parcel had that was taken: the next ones get room for as many at once.
+    usual: AtomicUsize,
     wake: Arc<Wake>,
     dropped: Counter,
     exported: Counter,
 }
 
-/// What one request to the collector carries. Only the last one that waits isn't full.
-#[derive(Default)]
+/// One request to the collector, as it grows. Only the last one that waits isn't full.
 struct Parcel {
     items: usize,
-    bytes: Vec<u8>,
+    frame: Frame,
+    request: Proto,
+    /// Of the items, without what is around them.
+    bytes: usize,
 }
 
 impl Parcel {
+    /// An empty one with room for `size` bytes.
+    fn new(service: &str, size: usize) -> Self {
+        let (request, frame) = otlp::frame(service, size);
+        Self { items: 0, frame, request, bytes: 0 }
+    }
+
+    fn add(&mut self, items: usize, written: &[u8]) {
+        self.request.raw(written);
+        self.items += items;
+        self.bytes += written.len();
+    }
+
     fn is_full(&self) -> bool {
-        self.items >= AT_ONCE || self.bytes.len() >= BYTES_AT_ONCE
+        self.items >= AT_ONCE || self.bytes >= BYTES_AT_ONCE
+    }
+
+    fn into_request(self) -> Vec<u8> {
+        self.frame.close(self.request.into_bytes())
     }
 }
 
@@ -73,29 +103,38 @@ struct Wake {
 }
 
 impl Queue {
-    fn new(wake: &Arc<Wake>, dropped: Counter, exported: Counter) -> Self {
-        let (parcels, bytes) = (Mutex::default(), AtomicUsize::new(0));
-        Self(Arc::new(Waiting { parcels, bytes, wake: wake.clone(), dropped, exported }))
+    fn new(service: &str, wake: &Arc<Wake>, dropped: Counter, exported: Counter) -> Self {
+        let (service, parcels, wake) = (service.to_owned(), Mutex::default(), wake.clone());
+        let (bytes, usual) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Waiting { service, parcels, bytes, usual, wake, dropped, exported }))
     }
 
     /// Adds `items` as `write` writes them, which is asked only if there is room.
-    pub(crate) fn push(&self, items: usize, write: impl FnOnce() -> Vec<u8>) {
+    pub(crate) fn push(&self, items: usize, write: impl FnOnce(&mut Proto)) {
         if self.0.bytes.load(Relaxed) >= WAITING {
             return self.dropped(items);
         }
-        let written = write();
+        // Taken and not borrowed: what is written may log a line itself. A thread that ends has none any more.
+        let mut written = Proto::reusing(SCRATCH.try_with(Cell::take).unwrap_or_default());
+        write(&mut written);
+        let written = written.into_bytes();
         self.0.bytes.fetch_add(written.len(), Relaxed);
         let mut parcels = self.parcels();
         let parcel = match parcels.back_mut() {
             Some(last) if !last.is_full() => last,
-            _ => parcels.push_back_mut(Parcel::default()),
+            _ => {
+                let usual = self.0.usual.load(Relaxed);
+                parcels.push_back_mut(Parcel::new(&self.0.service, usual + usual / 16))
+            }
         };
-        parcel.items += items;
-        parcel.bytes.extend_from_slice(&written);
+        parcel.add(items, &written);
         let is_full = parcel.is_full();
         drop(parcels);
         if is_full {
             self.0.wake.enough.notify_one();
+        }
+        if written.capacity() <= LARGEST_SCRATCH {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(written));
         }
     }
 
@@ -106,19 +145,21 @@ impl Queue {
     /// The oldest parcel. One that isn't full stays, unless `any` will do.
     fn take(&self, any: bool) -> Option<Parcel> {
         let parcel = self.parcels().pop_front_if(|parcel| any || parcel.is_full())?;
-        self.0.bytes.fetch_sub(parcel.bytes.len(), Relaxed);
+        self.0.bytes.fetch_sub(parcel.bytes, Relaxed);
+        self.0.usual.store(parcel.bytes, Relaxed);
         Some(parcel)
     }
 
     /// Sends the parcels that are full; if `all`, what waits besides, once. To go on until nothing waits would send
     /// ever smaller requests for as long as something comes.
-    async fn drain(&self, link: &mut Link, path: &'static str, service: &str, mut all: bool) {
+    async fn drain(&self, link: &mut Link, path: &'static str, mut all: bool) {
         while let Some(parcel) = self.take(all) {
             all = link.is_ending() || all && parcel.is_full();
-            if link.deliver(path, otlp::parcel(service, &parcel.bytes)).await {
-                self.0.exported.inc_by(parcel.items as u64);
+            let items = parcel.items;
+            if link.deliver(path, parcel.into_request()).await {
+                self.0.exported.inc_by(items as u64);
             } else {
-                self.dropped(parcel.items);
+                self.dropped(items);
             }
         }
     }
@@ -156,7 +197,7 @@ impl Exporter {
         let wake = Arc::new(Wake::default());
         let dropped = metrics.counter("trace_spans_dropped", "Spans that were not exported, for want of room");
         let exported = metrics.counter("trace_spans_exported", "Spans that the collector has taken");
-        let spans = Queue::new(&wake, dropped, exported);
+        let spans = Queue::new(service, &wake, dropped, exported);
         let link = Link { send, pause: SHORTEST_PAUSE, down: HashSet::new(), wake: wake.clone() };
         let (service, began) = (service.to_owned(), SystemTime::now());
         let export = Export { service, link, spans: spans.clone(), lines: None, metrics: None, began };
@@ -168,9 +209,9 @@ impl Exporter {
     pub fn with_logs(self, logs: &LogControl, metrics: &Metrics) -> Self {
         let dropped = metrics.counter("log_lines_dropped", "Log lines that were not exported, for want of room");
         let exported = metrics.counter("log_lines_exported", "Log lines that the collector has taken");
-        let lines = Queue::new(&self.wake, dropped, exported);
-        logs.export_to(lines.clone());
         if let Work::New(export) = &mut *self.work() {
+            let lines = Queue::new(&export.service, &self.wake, dropped, exported);
+            logs.export_to(lines.clone());
             export.lines = Some(lines);
         }
         self
@@ -251,9 +292,9 @@ impl Export {
                 swept = Instant::now();
             }
             let (service, link) = (&self.service, &mut self.link);
-            self.spans.drain(link, "/v1/traces", service, all).await;
+            self.spans.drain(link, "/v1/traces", all).await;
             if let Some(lines) = &self.lines {
-                lines.drain(link, "/v1/logs", service, all).await;
+                lines.drain(link, "/v1/logs", all).await;
             }
             if let Some((metrics, interval)) = &self.metrics
                 && (ending || told.elapsed() >= *interval)
@@ -343,28 +384,28 @@ mod tests {
     #[tokio::test]
     async fn what_comes_while_a_request_is_sent_waits_until_it_is_worth_one() {
         let (wake, sent) = (Arc::<Wake>::default(), Arc::new(AtomicUsize::new(0)));
-        let queue = Queue::new(&wake, Counter::default(), Counter::default());
+        let queue = Queue::new("shop", &wake, Counter::default(), Counter::default());
         // A busy service: while the collector takes a request, the next line is written.
         let (asked, busy) = (sent.clone(), queue.clone());
         let send: Send = Box::new(move |_, _| {
             if asked.fetch_add(1, Relaxed) < 10 {
-                busy.push(1, || vec![0; 10]);
+                busy.push(1, |out| out.raw(&[0; 10]));
             }
             Box::pin(async { Ok(()) })
         });
         let mut link = Link { send, pause: SHORTEST_PAUSE, down: HashSet::new(), wake: wake.clone() };
-        queue.push(1, || vec![0; 10]);
-        queue.drain(&mut link, "/v1/logs", "shop", false).await;
+        queue.push(1, |out| out.raw(&[0; 10]));
+        queue.drain(&mut link, "/v1/logs", false).await;
         assert_eq!(sent.load(Relaxed), 0, "one line is none");
-        queue.drain(&mut link, "/v1/logs", "shop", true).await;
+        queue.drain(&mut link, "/v1/logs", true).await;
         assert_eq!(sent.load(Relaxed), 1, "its time has come, not that of the next one");
-        queue.push(AT_ONCE, || vec![0; 10]);
-        queue.push(1, || vec![0; BYTES_AT_ONCE]);
-        queue.push(1, || vec![0; 10]);
-        queue.drain(&mut link, "/v1/logs", "shop", false).await;
+        queue.push(AT_ONCE, |out| out.raw(&[0; 10]));
+        queue.push(1, |out| out.raw(&[0; BYTES_AT_ONCE]));
+        queue.push(1, |out| out.raw(&[0; 10]));
+        queue.drain(&mut link, "/v1/logs", false).await;
         assert_eq!(sent.load(Relaxed), 3, "by number and by size");
         wake.ending.store(true, Relaxed);
-        queue.drain(&mut link, "/v1/logs", "shop", true).await;
+        queue.drain(&mut link, "/v1/logs", true).await;
         assert_eq!((sent.load(Relaxed), queue.0.exported.get()), (11, AT_ONCE as u64 + 13), "all there is");
     }
 }

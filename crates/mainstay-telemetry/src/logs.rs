@@ -28,7 +28,8 @@ mod repeats;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct LogSettings {
-    /// What is logged, in the words of `RUST_LOG`: a level, or `target=level` parts with commas.
+    /// What is logged, in the words of `RUST_LOG`: a level, or `target=level` parts with commas. What RabbitMQ's client says of
+    /// its channels, which is an error of the service only where the service says so, is left out unless a part names `lapin`.
     pub filter: String,
     /// `json`, `pretty`, or `auto`: pretty on a terminal and JSON elsewhere.
     pub format: LogFormat,
@@ -169,14 +170,21 @@ where
     ))
 }
 
+/// RabbitMQ's client logs as an error what its caller is told and expects, as the answer to "is this queue there?".
+const TOLD_TWICE: &str = "lapin";
+
 fn parse(filter: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(filter).map_err(|error| {
+    let parsed = EnvFilter::try_new(filter).map_err(|error| {
         let message = format!(
             "log.filter: can't read `{filter}`: {error}; expected a level (error, warn, info, debug, trace) or parts such \
              as info,my_crate=debug"
         );
         Error::new(Code::InvalidArgument, message)
-    })
+    })?;
+    match format!("{TOLD_TWICE}::channel=off").parse() {
+        Ok(off) if !filter.contains(TOLD_TWICE) => Ok(parsed.add_directive(off)),
+        _ => Ok(parsed),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use mainstay_core::Context;
 use tracing::Event;
 
-use crate::proto::Proto;
+use crate::proto::{Open, Proto, bytes_size, varint_size};
 
 mod logs;
 mod metrics;
@@ -17,58 +17,80 @@ pub(crate) use metrics::Points;
 use crate::trace::{Attribute, FinishedSpan};
 
 /// Spans as a parcel carries them.
-pub(crate) fn spans(spans: &[FinishedSpan]) -> Vec<u8> {
-    let mut out = Proto::with_capacity(spans.len() * 512);
+pub(crate) fn spans(out: &mut Proto, spans: &[FinishedSpan]) {
     spans.iter().for_each(|span| out.message(2, |out| spans::write(out, span)));
-    out.into_bytes()
 }
 
 /// A log line as a parcel carries it.
-pub(crate) fn line(event: &Event<'_>, context: Option<&Context>) -> Vec<u8> {
-    let mut out = Proto::with_capacity(512);
+pub(crate) fn line(out: &mut Proto, event: &Event<'_>, context: Option<&Context>) {
     out.message(2, |out| logs::write(out, event, context));
-    out.into_bytes()
-}
-
-/// An `ExportTraceServiceRequest` or `ExportLogsServiceRequest`: up to the spans and the lines they are the same.
-pub(crate) fn parcel(service: &str, bytes: &[u8]) -> Vec<u8> {
-    request(service, bytes.len(), |scope| scope.raw(bytes))
 }
 
 /// An `ExportMetricsServiceRequest` with what `/metrics` shows.
 pub(crate) fn metrics(service: &str, points: &Points<'_>) -> Vec<u8> {
-    request(service, points.size(), |scope| points.write(scope))
+    let (mut out, frame) = frame(service, points.size());
+    points.write(&mut out);
+    frame.close(out.into_bytes())
 }
 
-/// The frame that all three have: one resource, which is this process, with one scope, which is this framework.
-fn request(service: &str, size: usize, write: impl FnOnce(&mut Proto)) -> Vec<u8> {
+/// What an `ExportTraceServiceRequest`, an `ExportLogsServiceRequest` and one of metrics begin with, which is the same: one
+/// resource, which is this process, with one scope, which is this framework. Spans, lines or metrics follow, of `size` bytes.
+pub(crate) fn frame(service: &str, size: usize) -> (Proto, Frame) {
     let mut out = Proto::with_capacity(size + 256);
-    out.message(1, |of_resource| {
-        of_resource.message(1, |resource| {
-            let process = i64::from(std::process::id());
-            attribute(resource, 1, "service.name", &Attribute::Text(service.to_owned().into()));
-            attribute(resource, 1, "process.pid", &Attribute::Int(process));
-            attribute(resource, 1, "telemetry.sdk.name", &"mainstay".into());
-            attribute(resource, 1, "telemetry.sdk.language", &"rust".into());
-            attribute(resource, 1, "telemetry.sdk.version", &env!("CARGO_PKG_VERSION").into());
-        });
-        of_resource.message(2, |of_scope| {
-            of_scope.message(1, |scope| {
-                scope.text(1, "mainstay");
-                scope.text(2, env!("CARGO_PKG_VERSION"));
-            });
-            write(of_scope);
-        });
+    let of_resource = out.open(1);
+    out.message(1, |resource| {
+        let process = i64::from(std::process::id());
+        attribute(resource, 1, "service.name", &service.to_owned().into());
+        attribute(resource, 1, "process.pid", &Attribute::Int(process));
+        attribute(resource, 1, "telemetry.sdk.name", &"mainstay".into());
+        attribute(resource, 1, "telemetry.sdk.language", &"rust".into());
+        attribute(resource, 1, "telemetry.sdk.version", &env!("CARGO_PKG_VERSION").into());
     });
-    out.into_bytes()
+    let of_scope = out.open(2);
+    out.message(1, |scope| {
+        scope.text(1, "mainstay");
+        scope.text(2, env!("CARGO_PKG_VERSION"));
+    });
+    (out, Frame { of_resource, of_scope })
+}
+
+/// A request to a collector that is being written.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    of_resource: Open,
+    of_scope: Open,
+}
+
+impl Frame {
+    /// The request, whole.
+    pub(crate) fn close(self, mut bytes: Vec<u8>) -> Vec<u8> {
+        self.of_scope.close(&mut bytes);
+        self.of_resource.close(&mut bytes);
+        bytes
+    }
 }
 
 fn attribute(out: &mut Proto, field: u32, name: &str, value: &Attribute) {
-    out.message(field, |pair| {
-        pair.text(1, name);
-        pair.message(2, |any| match value {
-            Attribute::Text(text) => any.text(1, text),
-            Attribute::Int(number) => any.int(3, number.cast_unsigned()),
-        });
-    });
+    // Half a span is attributes, and most of them are short: every key and every length in it is one byte.
+    if let Attribute::Text(text) = value
+        && field < 16
+        && name.len() + text.len() < 120
+    {
+        let (name_size, text_size) = (name.len() as u8, text.len() as u8);
+        out.raw(&[(field << 3 | 2) as u8, name_size + text_size + 6, 1 << 3 | 2, name_size]);
+        out.raw(name.as_bytes());
+        out.raw(&[2 << 3 | 2, text_size + 2, 1 << 3 | 2, text_size]);
+        return out.raw(text.as_bytes());
+    }
+    let any = match value {
+        Attribute::Text(text) => bytes_size(text.len()),
+        Attribute::Int(number) => 1 + varint_size(number.cast_unsigned()),
+    };
+    out.head(field, bytes_size(name.len()) + bytes_size(any));
+    out.text(1, name);
+    out.head(2, any);
+    match value {
+        Attribute::Text(text) => out.text(1, text),
+        Attribute::Int(number) => out.int(3, number.cast_unsigned()),
+    }
 }

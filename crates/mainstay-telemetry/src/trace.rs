@@ -22,11 +22,13 @@ mod buffer;
 mod random;
 mod settings;
 mod span;
+mod text;
 mod tracer;
 
 pub use buffer::KeptTrace;
 pub use settings::TraceSettings;
 pub use span::{Attribute, FinishedSpan, Span, SpanKind};
+pub use text::Text;
 pub use tracer::{Tracer, context, span};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use mainstay_core::{Context, Error, Result};
 use mainstay_sql::Tx;
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use super::{FRAME, Failed, Lane, final_reason, split_after_a_conflict, text};
@@ -15,6 +16,13 @@ use crate::lease::options;
 use crate::log;
 use crate::metrics::GroupLabels;
 use crate::retry::{self, Waiting};
+
+/// What else may be in hand in this process while something is run.
+#[expect(dead_code, reason = "held, and not looked at")]
+enum Company<'a> {
+    None(RwLockWriteGuard<'a, ()>),
+    Others(RwLockReadGuard<'a, ()>),
+}
 
 impl Lane {
     /// Tries what is due again; `true` if there may be more.
@@ -41,13 +49,22 @@ impl Lane {
             return Ok(true);
         }
         let first_run = first.attempt == 0;
+        // Before the count: while one that ends its process has that to itself, those that wait here aren't in hand.
+        let engine = self.engine.clone();
+        let company = if first.may_have_ended_a_process() {
+            Company::None(engine.company.write().await)
+        } else {
+            Company::Others(engine.company.read().await)
+        };
         let pause = millis(self.engine.settings.pause(u32::try_from(first.attempt).unwrap_or(u32::MAX)));
         retry::count_run(ctx, &self.engine.db, &due, pause).await?;
         due.iter_mut().for_each(|waiting| waiting.attempt += 1);
         // In company: the other ones that are due, and those that wait behind them.
         let followers =
             if first_run { usize::try_from(batch).unwrap_or(usize::MAX).saturating_sub(due.len()) } else { 0 };
-        match self.apply_waiting(ctx, &due, followers).await {
+        let done = self.apply_waiting(ctx, &due, followers).await;
+        drop(company);
+        match done {
             Err(Failed::InCompany) => {
                 for waiting in due {
                     if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
@@ -72,7 +89,11 @@ impl Lane {
 
     /// After a run together failed: a run alone, which is not counted again.
     async fn apply_one_waiting(&mut self, ctx: &Context, waiting: &Waiting) -> Result<ControlFlow<()>> {
-        match self.apply_waiting(ctx, std::slice::from_ref(waiting), 0).await {
+        let engine = self.engine.clone();
+        let company = engine.company.read().await;
+        let done = self.apply_waiting(ctx, std::slice::from_ref(waiting), 0).await;
+        drop(company);
+        match done {
             Ok(()) => Ok(ControlFlow::Continue(())),
             Err(Failed::Moved | Failed::Contended | Failed::InCompany) => Ok(ControlFlow::Break(())),
             Err(Failed::Database(error)) => Err(error),
@@ -83,17 +104,11 @@ impl Lane {
         }
     }
 
-    /// The effects of waiting events and their end, in one transaction; with up to `followers` of those that wait behind
+    /// The effects of waiting events, whose company is settled, and their end, in one transaction; with up to `followers` of those that wait behind
     /// them, as otherwise a key to which events come faster than two commits each would never catch up.
     async fn apply_waiting(&mut self, ctx: &Context, waiting: &[Waiting], followers: usize) -> Result<(), Failed> {
         let (in_handler, runs, begun) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
-        let engine = self.engine.clone();
         let (this, in_handler, runs, begun) = (&*self, &in_handler, &runs, &begun);
-        let (_alone, _in_company) = if waiting.iter().any(Waiting::may_have_ended_a_process) {
-            (Some(engine.company.write().await), None)
-        } else {
-            (None, Some(engine.company.read().await))
-        };
         let limit = this.limit(waiting.iter().map(|waiting| &waiting.record));
         let limited = ctx.with_timeout(limit + FRAME);
         let limited = &limited;

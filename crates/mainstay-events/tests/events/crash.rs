@@ -56,6 +56,58 @@ pub(crate) async fn an_event_that_ends_its_process_is_counted_and_given_up(scene
     Ok(())
 }
 
+pub(crate) async fn who_waits_for_its_turn_alone_is_not_blamed(scene: Scene) -> Result<()> {
+    prepare(&scene).await?;
+    let lease = Duration::from_millis(400);
+    let settings = EventsSettings { max_attempts: 3, partitions: 16, concurrency: 16, lease, ..quick() };
+    let publisher = Service::start(&scene, settings.clone(), |_| Ok(())).await?;
+    let innocents = ["a", "b", "c", "d", "e", "f"];
+    let steps = innocents.into_iter().chain(["deadly"]).map(|key| Step::new(key, 0));
+    publish(&scene.ctx, &publisher.db, steps).await?;
+    eventually(&scene.ctx, async || Ok((publisher.events.outbox(&scene.ctx).await?.depth == 0).then_some(()))).await?;
+    let lanes: i64 = scene.db.query("SELECT count(DISTINCT part) FROM mainstay_event_log").one(&scene.ctx).await?;
+
+    let (entered, mut entries) = mpsc::unbounded_channel();
+    // Twice all that can be in hand is in hand when the process ends: out of the log, and under the first count.
+    for _ in 0..2 {
+        let entered = entered.clone();
+        let probe = Probe::doing(move |_, _, _| {
+            entered.send(()).unwrap();
+            std::future::pending()
+        });
+        let service = Service::start(&scene, settings.clone(), |events| events.consume(probe)).await?;
+        for _ in 0..lanes {
+            scene.ctx.run(entries.recv()).await?;
+        }
+        service.kill().await;
+    }
+    // Then only one of them ends it, again and again, and those behind it wait.
+    let probe = Probe::doing(move |_, step, _| {
+        let deadly = step.key == "deadly";
+        if deadly {
+            entered.send(()).unwrap();
+        }
+        async move { if deadly { std::future::pending().await } else { Ok(()) } }
+    });
+    for _ in 0..2 {
+        let probe = probe.clone();
+        let service = Service::start(&scene, settings.clone(), |events| events.consume(probe)).await?;
+        scene.ctx.run(entries.recv()).await?;
+        service.kill().await;
+    }
+    let service = Service::start(&scene, settings, |events| events.consume(probe)).await?;
+    applied_count(&scene, "probe", innocents.len()).await?;
+    quiet(&scene, &service.events).await?;
+    let letters = service.events.dead_letters(&scene.ctx, None, 0, 10).await?;
+    assert_eq!(
+        letters.iter().map(|letter| (letter.reason.as_str(), letter.attempts)).collect::<Vec<_>>(),
+        [("crash", 3)]
+    );
+    service.stop(STOP).await;
+    publisher.stop(STOP).await;
+    Ok(())
+}
+
 pub(crate) async fn partitions_are_shared_fairly(scene: Scene) -> Result<()> {
     prepare(&scene).await?;
     let start = || Service::start(&scene, quick(), |events| events.consume(Probe::new()));

@@ -1,6 +1,7 @@
 //! [`Record`]: the account of one request, closed with the last byte of its response or with whatever ended it before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use http::{HeaderValue, StatusCode};
@@ -163,38 +164,40 @@ impl Record {
     }
 
     /// What is known about the request only now. Neither its path nor its query: they may hold secrets.
-    fn end_span(&mut self, cut: bool) {
+    fn end_span(&mut self, cut: bool, duration: Duration) {
         let Some(mut span) = self.span.take() else { return };
+        if let Some(id) = self.ctx.request_id() {
+            span.set("mainstay.request_id", id.shared());
+        }
         if let Some(dialect) = &self.dialect {
             let (method, ended) = (method_of(self.route.template()), self.ended(cut));
             span.rename(method.to_owned());
             span.set("rpc.system.name", dialect.name());
             span.set("rpc.method", method.to_owned());
             span.set("rpc.response.status_code", ended.map_or_else(Code::name, |()| "OK"));
-            span.set("mainstay.request_id", self.id.to_str().unwrap_or_default().to_owned());
             match ended {
                 _ if cut => span.fail("cut"),
                 Err(code) if code.is_server_fault() => span.fail(code.name()),
                 _ => {}
             }
-            return;
+            return span.end_after(duration);
         }
         let (method, status) = (self.method.name, self.status.as_u16());
         if self.has_route() {
-            span.rename([method, " ", self.route.template()].concat());
-            span.set("http.route", self.route.template().to_owned());
+            span.rename(self.method.span_name.clone());
+            span.set("http.route", self.route.name());
         } else {
             span.rename(method);
         }
         span.set("http.request.method", method);
         span.set("http.response.status_code", i64::from(status));
         span.set("network.protocol.version", if self.is_http1 { "1.1" } else { "2" });
-        span.set("mainstay.request_id", self.id.to_str().unwrap_or_default().to_owned());
         if cut {
             span.fail("cut");
         } else if status >= 500 {
             span.fail(self.status.canonical_reason().unwrap_or("server error"));
         }
+        span.end_after(duration);
     }
 
     /// The line of the shutdown report.
@@ -222,7 +225,7 @@ impl Drop for Record {
         if cut {
             self.shared.lifeline.report(self.casualty());
         }
-        self.end_span(cut);
+        self.end_span(cut, duration);
         let outcome = match self.outcome {
             _ if cut => "cut",
             Outcome::Complete => "complete",

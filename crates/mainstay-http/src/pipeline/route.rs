@@ -29,6 +29,8 @@ pub(super) struct RouteState {
 /// One method of one route.
 pub(super) struct MethodState {
     pub(super) name: &'static str,
+    /// With the route, as its spans are called.
+    pub(super) span_name: Arc<str>,
     options: RouteOptions,
     pub(super) active: Gauge,
     pub(super) durations: Durations,
@@ -74,7 +76,9 @@ impl RouteState {
             let durations = metrics.durations(name, self.template.clone());
             let calls = metrics.calls(self.template.clone());
             let deadline_left = metrics.deadline_left(name, &self.template);
-            Arc::new(MethodState { name, options, active: metrics.active(name), durations, calls, deadline_left })
+            let span_name = format!("{name} {}", self.template).into();
+            let active = metrics.active(name);
+            Arc::new(MethodState { name, span_name, options, active, durations, calls, deadline_left })
         };
         self.methods[index].get_or_init(make).clone()
     }

@@ -23,7 +23,7 @@ impl<S: Subscriber> Layer<S> for Exported {
     fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
         let Some(queue) = self.0.get() else { return };
         if std::thread::current().name() != Some(THREAD) {
-            queue.push(1, || Context::current(|context| otlp::line(event, context)));
+            queue.push(1, |out| Context::current(|context| otlp::line(out, event, context)));
         }
     }
 }

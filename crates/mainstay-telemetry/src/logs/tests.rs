@@ -131,6 +131,16 @@ fn the_filter_changes_while_the_service_runs() {
 }
 
 #[test]
+fn what_a_client_says_twice_is_heard_only_by_who_asks_for_it() {
+    let lines = |filter: &str| {
+        let settings = LogSettings { filter: filter.to_owned(), ..json() };
+        let said = || tracing::error!(target: "lapin::channel", "no queue of this name");
+        logging(settings, |_| said()).json().len()
+    };
+    assert_eq!([lines("info"), lines("debug,shop=trace"), lines("info,lapin=info")], [0, 0, 1]);
+}
+
+#[test]
 fn a_storm_is_cut_short_and_what_was_left_out_is_told() {
     let lines = logging(LogSettings { repeats: 100, ..json() }, |control| {
         for number in 0..50_000 {

@@ -4,7 +4,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::proto::Proto;
-use crate::trace::Attribute;
 
 use super::attribute;
 
@@ -123,7 +122,7 @@ impl<'a> Points<'a> {
 
 fn attributes(point: &mut Proto, field: u32, labels: &[(&str, String)]) {
     for (name, value) in labels.iter().filter(|(name, _)| *name != "le") {
-        attribute(point, field, name, &Attribute::Text(value.clone().into()));
+        attribute(point, field, name, &value.clone().into());
     }
 }
 

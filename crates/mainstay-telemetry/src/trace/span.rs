@@ -1,12 +1,13 @@
 //! [`Span`]: a piece of work of a trace, while it goes on and once it has ended.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_core::{Context, Error, Trace};
 use tokio::time::Instant;
 
 use super::random;
+use super::text::Text;
 use super::tracer::Recording;
 
 /// What a span is to whoever is on its other side.
@@ -28,20 +29,26 @@ pub enum SpanKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
     /// Text.
-    Text(Cow<'static, str>),
+    Text(Text),
     /// A whole number.
     Int(i64),
 }
 
 impl From<&'static str> for Attribute {
     fn from(text: &'static str) -> Self {
-        Self::Text(Cow::Borrowed(text))
+        Self::Text(text.into())
     }
 }
 
 impl From<String> for Attribute {
     fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
+        Self::Text(text.into())
+    }
+}
+
+impl From<Arc<str>> for Attribute {
+    fn from(text: Arc<str>) -> Self {
+        Self::Text(text.into())
     }
 }
 
@@ -61,7 +68,7 @@ pub struct FinishedSpan {
     /// The id of the span it is a part of; 0 for the first of a trace.
     pub parent_id: u64,
     /// What it is called.
-    pub name: Cow<'static, str>,
+    pub name: Text,
     /// What it is to the other side.
     pub kind: SpanKind,
     /// When it began.
@@ -100,6 +107,8 @@ pub struct Span {
     recording: Recording,
     ctx: Context,
     began: Instant,
+    /// How long it took, where that has been measured already.
+    lasted: Option<Duration>,
     /// Whether what it is the root of has ended with it.
     root: bool,
     span: Option<FinishedSpan>,
@@ -111,7 +120,7 @@ impl Span {
         recording: Recording,
         ctx: &Context,
         parent: &Trace,
-        (kind, name): (SpanKind, Cow<'static, str>),
+        (kind, name): (SpanKind, Text),
         root: bool,
     ) -> Self {
         let trace = Trace { span_id: random::span_id(), ..parent.clone() };
@@ -121,7 +130,7 @@ impl Span {
             parent_id: parent.span_id,
             name,
             kind,
-            began: SystemTime::now(),
+            began: UNIX_EPOCH, // until it ends
             took: Duration::ZERO,
             attributes: Vec::with_capacity(8), // a request has five, a statement three, an event seven
             links: Vec::new(),
@@ -129,7 +138,7 @@ impl Span {
         };
         let ctx = ctx.with_trace(trace);
         let ctx = if root { ctx.with_value(recording.clone()) } else { ctx };
-        Self { recording, ctx, began: Instant::now(), root, span: Some(span) }
+        Self { recording, ctx, began: Instant::now(), lasted: None, root, span: Some(span) }
     }
 
     /// The context of what the span is made of: calls under it are its children.
@@ -145,7 +154,7 @@ impl Span {
     }
 
     /// Gives it another name, for what is known only at its end.
-    pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
+    pub fn rename(&mut self, name: impl Into<Text>) {
         if let Some(span) = &mut self.span {
             span.name = name.into();
         }
@@ -160,10 +169,12 @@ impl Span {
 
     /// Says that it began earlier, `ago` before now.
     pub fn backdate(&mut self, ago: Duration) {
-        if let Some(span) = &mut self.span {
-            span.began = SystemTime::now().checked_sub(ago).unwrap_or(span.began);
-            self.began = Instant::now().checked_sub(ago).unwrap_or(self.began);
-        }
+        self.began = Instant::now().checked_sub(ago).unwrap_or(self.began);
+    }
+
+    /// Says that it took `duration`, for what is measured anyway, and ends it.
+    pub fn end_after(mut self, duration: Duration) {
+        self.lasted = Some(duration);
     }
 
     /// Says that it has failed with `kind`, a word of a small set.
@@ -185,7 +196,9 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(mut span) = self.span.take() {
-            span.took = self.began.elapsed();
+            span.took = self.lasted.unwrap_or_else(|| self.began.elapsed());
+            let now = SystemTime::now();
+            span.began = now.checked_sub(span.took).unwrap_or(now);
             self.recording.finish(span, self.root);
         }
     }

@@ -61,7 +61,7 @@ fn request(tracer: &Tracer, from: Option<&Trace>) {
 
 #[test]
 fn nothing_is_built_where_nobody_wants_it() {
-    let never = || -> std::borrow::Cow<'static, str> { unreachable!("no name is made for it") };
+    let never = || -> Text { unreachable!("no name is made for it") };
     assert!(span(&Context::background().with_trace(remote(1)), SpanKind::Client, never).is_none());
     assert!(Tracer::off().begin(&Context::background(), Some(&remote(1)), SpanKind::Server, never).is_none());
     let (tracer, _exporter) = Collector::default().tracer(&TraceSettings::default(), &Metrics::new());

@@ -11,6 +11,7 @@ use super::buffer::{Buffer, KeptTrace};
 use super::random;
 use super::settings::TraceSettings;
 use super::span::{FinishedSpan, Span, SpanKind};
+use super::text::Text;
 use crate::export::{Exporter, Queue};
 use crate::otlp;
 use crate::{Metrics, Send};
@@ -77,7 +78,7 @@ impl Tracer {
         ctx: &Context,
         from: Option<&Trace>,
         kind: SpanKind,
-        name: impl FnOnce() -> Cow<'static, str>,
+        name: impl FnOnce() -> Text,
     ) -> Option<Span> {
         let inner = &*self.0;
         if inner.queue.is_none() && inner.buffer.is_none() && inner.collected.get().is_none() {
@@ -134,7 +135,7 @@ impl Tracer {
             buffer.offer(spans, took);
         }
         if let (Some(queue), true) = (&self.0.queue, sampled) {
-            queue.push(spans.len(), || otlp::spans(spans));
+            queue.push(spans.len(), |out| otlp::spans(out, spans));
         }
     }
 }
@@ -195,7 +196,7 @@ impl fmt::Debug for Recording {
 }
 
 /// Begins a span of what `ctx` is a part of, if that is recorded. It ends when it is dropped.
-pub fn span(ctx: &Context, kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Option<Span> {
+pub fn span(ctx: &Context, kind: SpanKind, name: impl FnOnce() -> Text) -> Option<Span> {
     let recording = ctx.value::<Recording>()?;
     let parent = ctx.trace()?;
     Some(Span::begin(recording.clone(), ctx, parent, (kind, name()), false))
