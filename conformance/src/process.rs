@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::load::Wire;
 
 /// A net against tests that hang; nothing is measured with it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where a fixture lives: its folder and its two addresses. Several processes can live there one after another.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 mod abuse;
 mod answers;
 mod ends;
+mod goodbye;
 mod memory;
 
 use std::net::SocketAddr;
@@ -23,5 +24,5 @@ fn client(addr: SocketAddr) -> CallsClient {
 
 /// A net against tests that hang; nothing is measured with it.
 fn patient() -> Context {
-    Context::background().with_timeout(Duration::from_secs(60))
+    Context::background().with_timeout(Duration::from_secs(180))
 }
