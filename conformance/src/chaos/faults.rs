@@ -161,8 +161,7 @@ pub const ALL: &[Fault] = &[
     disk::FULL,
 ];
 
-/// Those that are done once more where a broker carries the events, in the order of the table. 5c, 10 and 12 are left
-/// out: what they are about ends before the broker, or is not the service's to restore.
+/// Those that are done once more where a broker carries the events, in the order of the table.
 pub const THROUGH_BROKERS: &[Fault] = &[
     outside::KILLED,
     outside::EACH_POINT,
@@ -170,12 +169,15 @@ pub const THROUGH_BROKERS: &[Fault] = &[
     connections::CUT_AT_COMMIT,
     connections::SERVER_RESTARTED,
     connections::TERMINATED,
+    locks::POOL_EXHAUSTED,
     broker::RESTARTED,
     broker::AWAY,
     connections::SILENT,
     broker::SILENT,
     locks::RELAY_DOWN,
+    locks::INTERLEAVED,
     locks::HELD_OPEN,
+    restore::RESTORED,
     poison::POISON,
     poison::REDRIVEN,
     slow::SLOW,

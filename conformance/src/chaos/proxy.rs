@@ -1,12 +1,14 @@
 //! [`Proxy`]: the network between a process and its database, which can be cut, silenced, slowed and reset.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -52,7 +54,19 @@ pub enum AtCommit {
 struct Counts {
     commits: AtomicU64,
     broken: AtomicU64,
+    /// Open connections, by how often there was a freeze before them.
+    open: Mutex<BTreeMap<u64, u64>>,
 }
+
+impl Counts {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between two looks whether a client still has a connection that is frozen: its data stays unread, and there is nothing
+/// else to wait for.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Proxy {
     /// A proxy to `server`, on a port of its own.
@@ -67,10 +81,9 @@ impl Proxy {
         let counting = counts.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (forecast, counts) = (forecast.clone(), counting.clone());
+                let way = Way::new(forecast.clone(), counting.clone());
                 tokio::spawn(async move {
-                    let Weather { generation, freezes, .. } = *forecast.borrow();
-                    let _ = Way { forecast, counts, generation, freezes }.carry(client, server).await; // whoever closes ends it
+                    let _ = way.carry(client, server).await; // whoever closes ends it
                 });
             }
         });
@@ -96,6 +109,12 @@ impl Proxy {
     /// are not touched.
     pub fn freeze(&self) {
         self.set(|weather| weather.freezes += 1);
+    }
+
+    /// How many connections their clients still have, of those that are silent for good.
+    pub fn frozen(&self) -> u64 {
+        let freezes = self.weather.borrow().freezes;
+        self.counts.open().range(..freezes).map(|(_, open)| open).sum()
     }
 
     /// How many connections were broken by the weather.
@@ -127,6 +146,12 @@ struct Way {
 }
 
 impl Way {
+    fn new(forecast: watch::Receiver<Weather>, counts: Arc<Counts>) -> Self {
+        let Weather { generation, freezes, .. } = *forecast.borrow();
+        *counts.open().entry(freezes).or_default() += 1;
+        Self { forecast, counts, generation, freezes }
+    }
+
     async fn carry(mut self, mut client: TcpStream, server: SocketAddr) -> io::Result<()> {
         let mut server = TcpStream::connect(server).await?;
         client.set_nodelay(true)?;
@@ -135,12 +160,17 @@ impl Way {
         let (mut asks, mut sent) = (true, 0);
         loop {
             let mut now = *self.forecast.borrow_and_update();
-            now.silent |= now.freezes > self.freezes;
+            let frozen = now.freezes > self.freezes;
+            now.silent |= frozen;
+            if frozen && has_left(&client) {
+                return Ok(());
+            }
             if now.generation != self.generation || now.reset_after.is_some_and(|limit| sent >= limit) {
                 return self.reset(client);
             }
             tokio::select! {
                 changed = self.forecast.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(LOOK), if frozen => {}
                 read = client.read(&mut asked), if asks && !now.silent => {
                     let bytes = &asked[..read?];
                     if bytes.is_empty() {
@@ -193,6 +223,20 @@ impl Way {
         client.set_zero_linger()?;
         drop(client);
         Ok(())
+    }
+}
+
+/// Whether the other end has closed the connection, however much of what it sent is unread.
+fn has_left(client: &TcpStream) -> bool {
+    let ready = client.ready(Interest::READABLE).now_or_never();
+    ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        if let Some(open) = self.counts.open().get_mut(&self.freezes) {
+            *open -= 1;
+        }
     }
 }
 

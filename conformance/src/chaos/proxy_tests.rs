@@ -89,3 +89,29 @@ async fn a_commit_is_cut_before_or_after_the_server_by_turns() {
     }
     assert_eq!(proxy.broken(), 2);
 }
+
+#[tokio::test]
+async fn what_is_frozen_is_counted_until_its_client_leaves() {
+    let proxy = echo().await;
+    let mut old = [connect(&proxy).await, connect(&proxy).await];
+    for stream in &mut old {
+        ask(stream, "one").await.unwrap();
+    }
+    assert_eq!(proxy.frozen(), 0);
+    proxy.freeze();
+    assert_eq!(proxy.frozen(), 2);
+    let mut new = connect(&proxy).await;
+    assert_eq!(ask(&mut new, "two").await.unwrap(), "two", "new connections are not touched");
+    let [first, mut second] = old;
+    second.write_all(b"nobody reads this").await.unwrap();
+    drop(first);
+    while proxy.frozen() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(proxy.frozen(), 1);
+    drop(second);
+    while proxy.frozen() == 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(&mut new, "three").await.unwrap(), "three");
+}

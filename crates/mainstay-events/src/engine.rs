@@ -15,6 +15,7 @@ use crate::lease::{Leases, RELAY};
 use crate::metrics::EventMetrics;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
+use crate::retry::Blameless;
 use crate::route::Standing;
 use crate::settings::EventsSettings;
 
@@ -37,6 +38,7 @@ pub(crate) struct Engine {
     /// Shared by transactions with handlers, but for one whose event may be what ended a process: that has the process to
     /// itself, so that no other event is in hand, and to blame, when it does so again.
     pub(crate) company: RwLock<()>,
+    pub(crate) blameless: Blameless,
     /// Told when a partition may be free to take.
     pub(crate) look: Notify,
 }
@@ -82,6 +84,7 @@ impl Engine {
             standing,
             permits,
             company: RwLock::default(),
+            blameless: Blameless::default(),
             look: Notify::new(),
         }
     }

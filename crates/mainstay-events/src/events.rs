@@ -343,6 +343,9 @@ impl Events {
         if let Some(pulse) = pulse.into_task() {
             let _ = pulse.await;
         }
+        if let Err(error) = engine.blameless.take_back(&ctx, &engine.db, |_| true).await {
+            tracing::debug!(target: "mainstay::events", error = %error.report(), "taking back what was counted");
+        }
         if let Err(error) = engine.leases.leave(&ctx, &lanes.held()).await {
             tracing::debug!(target: "mainstay::events", error = %error.report(), "giving partitions back");
         }

@@ -57,8 +57,6 @@ pub(crate) struct Lane {
     /// Events below are applied one at a time, because one of them failed.
     alone_until: i64,
     lost_connections: u32,
-    /// Runs of these were counted, and failed for a reason that is not theirs: to be taken back.
-    to_uncount: Vec<i64>,
 }
 
 /// Why a transaction was not committed.
@@ -92,17 +90,7 @@ impl Lane {
     pub(crate) fn new(engine: Arc<Engine>, group: (Arc<Group>, Arc<Pace>), part: i32, unclean: bool) -> Self {
         let (group, pace) = group;
         let suspects = if unclean { engine.settings.batch } else { 0 };
-        Self {
-            engine,
-            group,
-            pace,
-            part,
-            cursor: None,
-            suspects,
-            alone_until: 0,
-            lost_connections: 0,
-            to_uncount: Vec::new(),
-        }
+        Self { engine, group, pace, part, cursor: None, suspects, alone_until: 0, lost_connections: 0 }
     }
 
     /// Works until `stop`, finishing the transaction in hand, or until `ctx` is done, undoing it.
@@ -402,13 +390,14 @@ impl Lane {
         if !in_handler || ctx.is_done() {
             return Failed::Database(error);
         }
-        let database = error.downcast_ref::<DatabaseError>().is_some_and(|error| {
-            use DatabaseErrorKind::{ConnectionLost, DiskFull, ReadOnly};
-            matches!(error.kind, ConnectionLost | DiskFull | ReadOnly)
-        });
-        if database && self.lost_connections < LOST_CONNECTIONS {
-            self.lost_connections += 1;
-            return Failed::Database(error);
+        match trouble(&error) {
+            // Statements that end the server are an event's fault; a disk that is full is so for hours, and nobody's.
+            Some(DatabaseErrorKind::ConnectionLost) if self.lost_connections < LOST_CONNECTIONS => {
+                self.lost_connections += 1;
+                return Failed::Database(error);
+            }
+            Some(DatabaseErrorKind::DiskFull | DatabaseErrorKind::ReadOnly) => return Failed::Database(error),
+            _ => {}
         }
         self.lost_connections = 0;
         self.engine.metrics.failed.get_or_create(&GroupLabels::of(self.group.name)).inc();
@@ -456,6 +445,13 @@ fn split_after_a_conflict(runs: &AtomicU32, events: usize) -> Result<()> {
 
 fn place(ours: bool) -> Result<()> {
     if ours { Ok(()) } else { Err(Error::aborted("the events were applied elsewhere").with_source(PlaceTaken)) }
+}
+
+/// What an error says of the state of the database, and not of what was asked of it.
+fn trouble(error: &Error) -> Option<DatabaseErrorKind> {
+    use DatabaseErrorKind::{ConnectionLost, DiskFull, ReadOnly};
+    let kind = error.downcast_ref::<DatabaseError>()?.kind;
+    matches!(kind, ConnectionLost | DiskFull | ReadOnly).then_some(kind)
 }
 
 /// Why another try would be in vain.

@@ -3,6 +3,9 @@
 //! The first event of a key here has a time when it is due; those behind it wait for its end without one, and so order
 //! holds while other keys go on. All changes for a group and a partition are made by whoever holds its cursor's lock.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use mainstay_core::{Context, Error, Result};
 use mainstay_sql::{Db, FromRow, Sql, Tx, sql, values};
 
@@ -26,6 +29,42 @@ impl Waiting {
     /// A run was begun, and none was seen to end.
     pub(crate) fn may_have_ended_a_process(&self) -> bool {
         self.attempt > 0 && self.error.is_none()
+    }
+}
+
+/// Runs that were counted, and ended for a reason that is not their event's. That is known to the process alone, so that it
+/// takes them back as soon as the database lets it, whoever has their partition then: an event would be blamed otherwise
+/// that was in hand again and again while the database was in trouble.
+#[derive(Debug, Default)]
+pub(crate) struct Blameless(Mutex<Vec<(Place, i64)>>);
+
+/// A group, and one of its partitions.
+type Place = (&'static str, i32);
+
+/// Another process may be at work with one of them, and hold its lock.
+const TAKE_BACK: Duration = Duration::from_secs(5);
+
+impl Blameless {
+    pub(crate) fn add<'a>(&self, place: Place, runs: impl IntoIterator<Item = &'a Waiting>) {
+        self.runs().extend(runs.into_iter().map(|waiting| (place, waiting.pos)));
+    }
+
+    /// Takes those back whose place is one that is `chosen`.
+    pub(crate) async fn take_back(&self, ctx: &Context, db: &Db, chosen: impl Fn(Place) -> bool) -> Result<()> {
+        let runs: Vec<_> = self.runs().extract_if(.., |(place, _)| chosen(*place)).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let positions: Vec<i64> = runs.iter().map(|(_, pos)| *pos).collect();
+        let done = uncount_run(&ctx.with_timeout(TAKE_BACK), db, &positions).await;
+        if done.is_err() {
+            self.runs().extend(runs);
+        }
+        done.map(drop)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Vec<(Place, i64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,7 +162,7 @@ pub(crate) async fn count_run(ctx: &Context, db: &Db, waiting: &[Waiting], pause
 }
 
 /// Takes the count of a run back that the database or another process ended, and lets it be due again at once.
-pub(crate) async fn uncount_run(ctx: &Context, db: &Db, positions: &[i64]) -> Result<u64> {
+async fn uncount_run(ctx: &Context, db: &Db, positions: &[i64]) -> Result<u64> {
     let now = now(ctx, db).await?;
     let uncount = Sql::new("UPDATE mainstay_event_retries SET attempt = attempt - 1")
         .push_bind(", due_at = ", now)

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     ];
     // On SQLite one event at a time is in hand.
     let harness = cases![harness; Postgres, Mysql; who_waits_for_its_turn_alone_is_not_blamed];
+    let harness = cases![harness; Postgres; what_a_full_disk_ends_is_not_counted_though_the_service_stops];
     let harness = cases![
         harness; Sqlite;
         requests_and_consumers_share_the_writer,

@@ -59,9 +59,19 @@ async fn exists(channel: &Channel, queue: &str) -> Result<bool> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
     match call("looking for a stream", channel.queue_declare(queue.into(), passive, FieldTable::default())).await {
         Ok(_) => Ok(true),
-        Err(error) if is_soft(&error, &AMQPSoftError::NOTFOUND) => Ok(false),
+        Err(error)
+            if is_soft(&error, &AMQPSoftError::NOTFOUND) && reason(&error).is_some_and(|said| is_absent(&said)) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
+}
+
+/// What the server says of a queue that it doesn't have. One that isn't up yet after a restart is "not found" by the same
+/// code, and taking that for the end of the streams would leave those behind it unread.
+fn is_absent(said: &str) -> bool {
+    said.contains("no queue '")
 }
 
 /// Holds a name until it is deleted, or our connection ends.
@@ -144,4 +154,17 @@ pub(crate) fn reason(error: &Error) -> Option<String> {
 
 fn cause(error: &Error) -> Option<&ErrorKind> {
     error.downcast_ref::<lapin::Error>().map(lapin::Error::kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_not_up_yet_is_not_absent() {
+        assert!(is_absent("NOT_FOUND - no queue 'orders.3' in vhost '/'"));
+        assert!(!is_absent(
+            "NOT_FOUND - home node 'rabbit@a' of durable queue 'orders.3' in vhost '/' is down or inaccessible"
+        ));
+    }
 }

@@ -94,3 +94,43 @@ fn attribute(out: &mut Proto, field: u32, name: &str, value: &Attribute) {
         Attribute::Int(number) => out.int(3, number.cast_unsigned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of a message that is made of bytes alone, as a reader sees them.
+    fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
+        fn varint(message: &mut &[u8]) -> u64 {
+            let size = message.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let (bytes, rest) = message.split_at(size);
+            *message = rest;
+            bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f))
+        }
+        let mut found = Vec::new();
+        while !message.is_empty() {
+            let (key, length) = (varint(&mut message), varint(&mut message) as usize);
+            assert_eq!(key & 7, 2, "a field of another type");
+            let (value, rest) = message.split_at(length);
+            message = rest;
+            found.push((key >> 3, value));
+        }
+        found
+    }
+
+    #[test]
+    fn an_attribute_of_any_length_is_read_back() {
+        for length in (0..300).chain([16_383, 16_384, 70_000]) {
+            for (field, name) in [(1, "url.path"), (9, "n"), (16, "url.path")] {
+                let text = "x".repeat(length);
+                let mut out = Proto::with_capacity(0);
+                attribute(&mut out, field, name, &text.clone().into());
+                let bytes = out.into_bytes();
+                let [(number, pair)] = fields(&bytes)[..] else { panic!("{length}: not one attribute") };
+                let [(1, key), (2, any)] = fields(pair)[..] else { panic!("{length}: not a key and a value") };
+                assert_eq!((number, key), (u64::from(field), name.as_bytes()), "{length}");
+                assert_eq!(fields(any), [(1, text.as_bytes())], "{length}");
+            }
+        }
+    }
+}

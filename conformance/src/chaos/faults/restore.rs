@@ -1,9 +1,13 @@
 //! A backup, taken while events are under way, that becomes the database.
+//!
+//! With the embedded broker it is one of any moment: all there is to know is in it. A broker outside doesn't go back with
+//! the database, and what it got after the backup would look invented: there, the processes are killed first.
 
 use mainstay::prelude::*;
 use mainstay::sql::Dialect;
 
 use super::{Fault, On, everywhere};
+use crate::chaos::broker::Carrier;
 use crate::chaos::cell::Cell;
 use crate::chaos::fleet::Role;
 use crate::chaos::server;
@@ -29,9 +33,15 @@ async fn restore(cell: &mut Cell) -> Result<()> {
         cell.until("producing up to the dump", move |cell| Box::pin(async move { cell.sent().await >= due })).await;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("dump");
-        cell.store.dump(&file).await?;
+        let all_in_it = cell.plan.carrier == Carrier::Embedded;
+        if all_in_it {
+            cell.store.dump(&file).await?;
+        }
         for name in cell.fleet.everyone() {
             cell.fleet.kill(&name).await;
+        }
+        if !all_in_it {
+            cell.store.dump(&file).await?;
         }
         let new = match cell.store.dialect {
             Dialect::Sqlite => Store::shared(Dialect::Sqlite).await?,

@@ -8,7 +8,7 @@ use mainstay_sql::Tx;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
-use super::{FRAME, Failed, Lane, final_reason, split_after_a_conflict, text};
+use super::{FRAME, Failed, Lane, final_reason, split_after_a_conflict, text, trouble};
 use crate::clock::millis;
 use crate::dead::{Burial, Reason, bury};
 use crate::failpoint::failpoint;
@@ -27,10 +27,8 @@ enum Company<'a> {
 impl Lane {
     /// Tries what is due again; `true` if there may be more.
     pub(super) async fn try_waiting(&mut self, ctx: &Context) -> Result<bool> {
-        if !self.to_uncount.is_empty() {
-            retry::uncount_run(ctx, &self.engine.db, &self.to_uncount).await?;
-            self.to_uncount.clear();
-        }
+        let place = (self.group.name, self.part);
+        self.engine.blameless.take_back(ctx, &self.engine.db, |of| of == place).await?;
         let batch = self.pace.size();
         let mut due = retry::due(ctx, &self.engine.db, self.group.name, self.part, batch).await?;
         // What was run before may be what ends the process, or what fails: it is run alone.
@@ -45,6 +43,7 @@ impl Lane {
             let error = first.error.clone();
             let error = error.unwrap_or_else(|| "the process ended each time while the event was in hand".to_owned());
             let first = first.clone();
+            self.tell(&first.record, first.attempt, Some(Reason::Crash), &error);
             self.bury_waiting(ctx, &first, Reason::Crash, &error, first.attempt).await?;
             return Ok(true);
         }
@@ -66,9 +65,11 @@ impl Lane {
         drop(company);
         match done {
             Err(Failed::InCompany) => {
-                for waiting in due {
-                    if self.apply_one_waiting(ctx, &waiting).await?.is_break() {
-                        break;
+                for (index, waiting) in due.iter().enumerate() {
+                    let done = self.apply_one_waiting(ctx, waiting).await;
+                    if !matches!(done, Ok(ControlFlow::Continue(()))) {
+                        self.engine.blameless.add(place, &due[index + 1..]);
+                        return done.map(|_| true);
                     }
                 }
             }
@@ -78,10 +79,10 @@ impl Lane {
                 }
             }
             Err(Failed::Database(error)) => {
-                self.to_uncount.extend(due.iter().map(|waiting| waiting.pos));
+                self.engine.blameless.add(place, &due);
                 return Err(error);
             }
-            Err(Failed::Moved | Failed::Contended) => self.to_uncount.extend(due.iter().map(|waiting| waiting.pos)),
+            Err(Failed::Moved | Failed::Contended) => self.engine.blameless.add(place, &due),
             Ok(()) => {}
         }
         Ok(true)
@@ -95,8 +96,14 @@ impl Lane {
         drop(company);
         match done {
             Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(Failed::Moved | Failed::Contended | Failed::InCompany) => Ok(ControlFlow::Break(())),
-            Err(Failed::Database(error)) => Err(error),
+            Err(Failed::Moved | Failed::Contended | Failed::InCompany) => {
+                self.engine.blameless.add((self.group.name, self.part), [waiting]);
+                Ok(ControlFlow::Break(()))
+            }
+            Err(Failed::Database(error)) => {
+                self.engine.blameless.add((self.group.name, self.part), [waiting]);
+                Err(error)
+            }
             Err(Failed::Handler(error)) => {
                 self.wait_again(ctx, waiting, &error).await?;
                 Ok(ControlFlow::Continue(()))
@@ -184,7 +191,12 @@ impl Lane {
             log::hold(ctx, &tx, group, part).await?;
             retry::failed(ctx, &tx, waiting, text, pause).await
         });
-        done.await.or_else(|error| self.moved_or(error))
+        let done = done.await;
+        if done.as_ref().is_err_and(|error| trouble(error).is_some()) {
+            // A run of which nobody can read how it ended would look like one that ended its process.
+            self.engine.blameless.add((group, part), [waiting]);
+        }
+        done.or_else(|error| self.moved_or(error))
     }
 
     async fn bury_waiting(
