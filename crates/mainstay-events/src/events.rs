@@ -284,6 +284,8 @@ impl Events {
         let (settings, metrics, broker) = (settings.clone(), metrics.clone(), broker.clone());
         let new = Engine::new(db.clone(), settings, metrics, outbox.clone(), groups, partitions, (broker, standing));
         new.check_topics(ctx).await?;
+        // Before there are lanes: they would begin with what is held up.
+        new.board.pause(schema::paused(ctx, db).await?.into_iter().collect());
         // A second start finds the first one's.
         let _ = engine.set(Arc::new(new));
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_core::{Context, Error, Result};
-use mainstay_sql::{CommitUnknown, DatabaseError, DatabaseErrorKind, Tx};
+use mainstay_sql::{CommitUnknown, Tx};
 use mainstay_telemetry::InHand;
 use mainstay_telemetry::trace::{self, Span, SpanKind, Tracer};
 use tokio::sync::{Notify, watch};
@@ -29,7 +29,10 @@ use crate::metrics::GroupLabels;
 use crate::pace::Pace;
 use crate::retry::{self, Why};
 
+mod blame;
 mod waiting;
+
+use blame::{Blame, Failed, PlaceTaken, place, split_after_a_conflict};
 
 /// What a transaction may take beside its handlers: to begin, to take its place, to commit.
 const FRAME: Duration = Duration::from_secs(5);
@@ -37,10 +40,6 @@ const FRAME: Duration = Duration::from_secs(5);
 /// Pauses while the database can't be reached.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-
-/// How often a handler may lose its connection to the database with the same event before that is taken for the event's
-/// fault, as it is if a statement of it crashes the server.
-const LOST_CONNECTIONS: u32 = 20;
 
 /// The longest error that is kept: enough to read, and less than any column holds.
 const LONGEST_ERROR: usize = 4_000;
@@ -56,41 +55,15 @@ pub(crate) struct Lane {
     suspects: u32,
     /// Events below are applied one at a time, because one of them failed.
     alone_until: i64,
-    lost_connections: u32,
+    blame: Blame,
 }
-
-/// Why a transaction was not committed.
-enum Failed {
-    /// A handler's own error.
-    Handler(Error),
-    /// The error of a handler, in a transaction that was shared with others of those that wait.
-    InCompany,
-    /// Someone else has moved the place, or may have: look again.
-    Moved,
-    /// A transaction of several events lost a conflict: it is better split.
-    Contended,
-    /// The database.
-    Database(Error),
-}
-
-/// Marks the error of a transaction that found its place taken.
-#[derive(Debug)]
-struct PlaceTaken;
-
-impl std::fmt::Display for PlaceTaken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("another process has applied these events")
-    }
-}
-
-impl std::error::Error for PlaceTaken {}
 
 impl Lane {
     /// `unclean`: whoever had the partition before didn't give it back, and may have fallen with an event in hand.
     pub(crate) fn new(engine: Arc<Engine>, group: (Arc<Group>, Arc<Pace>), part: i32, unclean: bool) -> Self {
         let (group, pace) = group;
         let suspects = if unclean { engine.settings.batch } else { 0 };
-        Self { engine, group, pace, part, cursor: None, suspects, alone_until: 0, lost_connections: 0 }
+        Self { engine, group, pace, part, cursor: None, suspects, alone_until: 0, blame: Blame::default() }
     }
 
     /// Works until `stop`, finishing the transaction in hand, or until `ctx` is done, undoing it.
@@ -228,12 +201,12 @@ impl Lane {
             Ok(applied) => {
                 self.engine.metrics.applied.get_or_create(&GroupLabels::of(self.group.name)).inc_by(applied);
                 self.cursor = Some(to);
-                self.lost_connections = 0;
+                self.blame.went_well();
                 self.pace.went_well();
                 Ok(())
             }
             Err(Failed::Contended | Failed::InCompany) => Ok(()),
-            Err(Failed::Moved) => {
+            Err(Failed::Taken | Failed::Unknown) => {
                 self.cursor = None;
                 Ok(())
             }
@@ -374,34 +347,17 @@ impl Lane {
 
     /// Whose fault an error was.
     fn judge(&mut self, ctx: &Context, error: Error, in_handler: bool) -> Failed {
-        if error.is::<PlaceTaken>() {
-            self.engine.metrics.duplicates.get_or_create(&GroupLabels::of(self.group.name)).inc();
-            return Failed::Moved;
-        }
-        if error.is::<CommitUnknown>() {
-            self.engine.metrics.unknown_commits.inc();
-            return Failed::Moved;
-        }
-        if error.is::<Split>() {
-            self.pace.conflicted();
-            return Failed::Contended;
-        }
         // A service that may wait no longer undoes what it has in hand: that is nobody's failure.
-        if !in_handler || ctx.is_done() {
-            return Failed::Database(error);
+        let failed = self.blame.judge(error, in_handler && !ctx.is_done());
+        let (metrics, labels) = (&self.engine.metrics, GroupLabels::of(self.group.name));
+        match &failed {
+            Failed::Handler(_) => drop(metrics.failed.get_or_create(&labels).inc()),
+            Failed::Taken => drop(metrics.duplicates.get_or_create(&labels).inc()),
+            Failed::Unknown => drop(metrics.unknown_commits.inc()),
+            Failed::Contended => self.pace.conflicted(),
+            Failed::InCompany | Failed::Database(_) => {}
         }
-        match trouble(&error) {
-            // Statements that end the server are an event's fault; a disk that is full is so for hours, and nobody's.
-            Some(DatabaseErrorKind::ConnectionLost) if self.lost_connections < LOST_CONNECTIONS => {
-                self.lost_connections += 1;
-                return Failed::Database(error);
-            }
-            Some(DatabaseErrorKind::DiskFull | DatabaseErrorKind::ReadOnly) => return Failed::Database(error),
-            _ => {}
-        }
-        self.lost_connections = 0;
-        self.engine.metrics.failed.get_or_create(&GroupLabels::of(self.group.name)).inc();
-        Failed::Handler(error)
+        failed
     }
 
     fn moved_or(&mut self, error: Error) -> Result<()> {
@@ -422,36 +378,6 @@ impl Lane {
             None => tracing::warn!(target: "mainstay::events", group, event, %id, attempt, error, "event failed"),
         }
     }
-}
-
-/// Marks the error of a transaction of several events that ran again because of a conflict.
-#[derive(Debug)]
-struct Split;
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a transaction of several events lost a conflict")
-    }
-}
-
-impl std::error::Error for Split {}
-
-fn split_after_a_conflict(runs: &AtomicU32, events: usize) -> Result<()> {
-    if runs.fetch_add(1, Ordering::Relaxed) > 0 && events > 1 {
-        return Err(Error::aborted("conflicting changes").with_source(Split));
-    }
-    Ok(())
-}
-
-fn place(ours: bool) -> Result<()> {
-    if ours { Ok(()) } else { Err(Error::aborted("the events were applied elsewhere").with_source(PlaceTaken)) }
-}
-
-/// What an error says of the state of the database, and not of what was asked of it.
-fn trouble(error: &Error) -> Option<DatabaseErrorKind> {
-    use DatabaseErrorKind::{ConnectionLost, DiskFull, ReadOnly};
-    let kind = error.downcast_ref::<DatabaseError>()?.kind;
-    matches!(kind, ConnectionLost | DiskFull | ReadOnly).then_some(kind)
 }
 
 /// Why another try would be in vain.

@@ -58,6 +58,7 @@ pub fn broker_suite(harness: Harness, broker: &str, databases: &[Dialect], setup
         flow::an_event_arrives_with_all_that_was_said_about_it,
         flow::a_new_group_begins_where_it_says,
         flow::a_paused_group_waits,
+        flow::a_paused_group_waits_in_processes_that_start,
         order::a_key_is_in_order_over_transactions_that_race,
         order::a_key_is_in_order_over_services_that_come_and_go,
         failures::a_failed_event_is_tried_again_and_only_its_key_waits,

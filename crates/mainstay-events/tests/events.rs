@@ -13,6 +13,8 @@ use mainstay_sql::{Dialect, cases};
 mod crash;
 #[path = "events/cutover.rs"]
 mod cutover;
+#[path = "events/disk.rs"]
+mod disk;
 #[path = "events/fairness.rs"]
 mod fairness;
 #[path = "events/outside.rs"]
@@ -26,6 +28,7 @@ mod waiting;
 
 use crash::*;
 use cutover::*;
+use disk::*;
 use fairness::*;
 use outside::*;
 use publish::*;
@@ -64,7 +67,13 @@ fn main() -> ExitCode {
     ];
     // On SQLite one event at a time is in hand.
     let harness = cases![harness; Postgres, Mysql; who_waits_for_its_turn_alone_is_not_blamed];
-    let harness = cases![harness; Postgres; what_a_full_disk_ends_is_not_counted_though_the_service_stops];
+    let harness = cases![
+        harness; Postgres;
+        what_a_full_disk_ends_is_not_counted_though_the_service_stops,
+        a_full_disk_blames_nobody_though_the_partition_is_anothers_then,
+        a_full_disk_blames_none_of_those_that_were_run_together,
+        a_full_disk_blames_nobody_whose_failure_cannot_be_written_down
+    ];
     let harness = cases![
         harness; Sqlite;
         requests_and_consumers_share_the_writer,

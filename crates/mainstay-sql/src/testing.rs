@@ -25,6 +25,10 @@
 //! server answers, its cases are reported as ignored, with the reason; `MAINSTAY_REQUIRE_SERVICES=1`, as CI sets it,
 //! makes them fail instead.
 
+use mainstay_core::Error;
+
+use crate::{DatabaseError, DatabaseErrorKind};
+
 mod database;
 mod harness;
 mod server;
@@ -32,6 +36,19 @@ mod server;
 pub use database::TestDatabase;
 pub use harness::{Harness, Needs, Scene};
 pub use server::Server;
+
+/// The error of a statement that the database refused for `kind`, for code that has to tell them apart.
+///
+/// ```
+/// use mainstay_core::Code;
+/// use mainstay_sql::DatabaseErrorKind::DiskFull;
+///
+/// assert_eq!(mainstay_sql::testing::refused(DiskFull).code(), Code::ResourceExhausted);
+/// ```
+#[must_use]
+pub fn refused(kind: DatabaseErrorKind) -> Error {
+    DatabaseError::new(kind, "test", "refused by a test").into_error()
+}
 
 /// Adds async functions that take a [`Scene`] to a [`Harness`], to be run on each of the databases named:
 /// `cases![Harness::new(); Sqlite, Postgres; first_test, second_test]`.

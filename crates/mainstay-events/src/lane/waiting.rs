@@ -8,7 +8,8 @@ use mainstay_sql::Tx;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
-use super::{FRAME, Failed, Lane, final_reason, split_after_a_conflict, text, trouble};
+use super::blame::{Failed, split_after_a_conflict, trouble};
+use super::{FRAME, Lane, final_reason, text};
 use crate::clock::millis;
 use crate::dead::{Burial, Reason, bury};
 use crate::failpoint::failpoint;
@@ -82,7 +83,7 @@ impl Lane {
                 self.engine.blameless.add(place, &due);
                 return Err(error);
             }
-            Err(Failed::Moved | Failed::Contended) => self.engine.blameless.add(place, &due),
+            Err(Failed::Taken | Failed::Unknown | Failed::Contended) => self.engine.blameless.add(place, &due),
             Ok(()) => {}
         }
         Ok(true)
@@ -96,7 +97,7 @@ impl Lane {
         drop(company);
         match done {
             Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(Failed::Moved | Failed::Contended | Failed::InCompany) => {
+            Err(Failed::Taken | Failed::Unknown | Failed::Contended | Failed::InCompany) => {
                 self.engine.blameless.add((self.group.name, self.part), [waiting]);
                 Ok(ControlFlow::Break(()))
             }
@@ -111,8 +112,9 @@ impl Lane {
         }
     }
 
-    /// The effects of waiting events, whose company is settled, and their end, in one transaction; with up to `followers` of those that wait behind
-    /// them, as otherwise a key to which events come faster than two commits each would never catch up.
+    /// The effects of waiting events, whose company is settled, and their end, in one transaction; with up to `followers`
+    /// of those that wait behind them, as otherwise a key to which events come faster than two commits each would never
+    /// catch up.
     async fn apply_waiting(&mut self, ctx: &Context, waiting: &[Waiting], followers: usize) -> Result<(), Failed> {
         let (in_handler, runs, begun) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
         let (this, in_handler, runs, begun) = (&*self, &in_handler, &runs, &begun);
@@ -156,7 +158,7 @@ impl Lane {
             Ok((applied, duplicates)) => {
                 self.engine.metrics.applied.get_or_create(&labels).inc_by(applied);
                 self.engine.metrics.duplicates.get_or_create(&labels).inc_by(duplicates);
-                self.lost_connections = 0;
+                self.blame.went_well();
                 self.pace.went_well();
                 Ok(())
             }

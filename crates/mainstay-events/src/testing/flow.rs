@@ -220,3 +220,28 @@ pub(super) async fn a_paused_group_waits(scene: Scene, setup: Setup) -> Result<(
     service.stop(STOP).await;
     Ok(())
 }
+
+pub(super) async fn a_paused_group_waits_in_processes_that_start(scene: Scene, setup: Setup) -> Result<()> {
+    prepare(&scene).await?;
+    let start = || {
+        Service::start(&scene, setup.clone(), |events| {
+            events.consume(Probe::new())?;
+            events.consume(Other)
+        })
+    };
+    let service = start().await?;
+    service.events.pause(&scene.ctx, "probe").await?;
+    service.stop(STOP).await;
+    for number in 0..4 {
+        let service = start().await?;
+        publish(&scene.ctx, &service.db, [Step::new("a", number)]).await?;
+        applied_count(&scene, "other", usize::try_from(number + 1).unwrap()).await?;
+        service.stop(STOP).await;
+        assert!(applied(&scene, "probe").await?.is_empty());
+    }
+    let service = start().await?;
+    service.events.resume(&scene.ctx, "probe").await?;
+    assert_in_order(&applied_count(&scene, "probe", 4).await?, &["a"], 4);
+    service.stop(STOP).await;
+    Ok(())
+}

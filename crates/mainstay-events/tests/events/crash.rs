@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{Context, Error, Result};
+use mainstay_core::Result;
+use mainstay_events::EventsSettings;
 use mainstay_events::testing::{Probe, Service, Step, applied_count, eventually, prepare, publish, quick, quiet};
-use mainstay_events::{Consumer, Envelope, EventsSettings};
-use mainstay_sql::Tx;
 use mainstay_sql::testing::Scene;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 const STOP: Duration = Duration::from_secs(20);
 
@@ -104,52 +103,6 @@ pub(crate) async fn who_waits_for_its_turn_alone_is_not_blamed(scene: Scene) -> 
         letters.iter().map(|letter| (letter.reason.as_str(), letter.attempts)).collect::<Vec<_>>(),
         [("crash", 3)]
     );
-    service.stop(STOP).await;
-    publisher.stop(STOP).await;
-    Ok(())
-}
-
-/// Fails once by itself, and then for want of space, as often as it may go on.
-#[derive(Clone)]
-struct Unlucky {
-    runs: mpsc::UnboundedSender<u32>,
-    go_on: Arc<Semaphore>,
-}
-
-impl Consumer for Unlucky {
-    type Event = Step;
-    const GROUP: &'static str = "probe";
-
-    async fn handle(&self, ctx: &Context, tx: &Tx, _: Step) -> Result<()> {
-        let attempt = ctx.value::<Envelope>().unwrap().attempt;
-        if attempt == 1 {
-            return Err(Error::unavailable("at first not"));
-        }
-        self.runs.send(attempt).unwrap();
-        self.go_on.acquire().await.unwrap().forget();
-        let full = "DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$";
-        tx.query(full).execute(ctx).await.map(drop)
-    }
-}
-
-pub(crate) async fn what_a_full_disk_ends_is_not_counted_though_the_service_stops(scene: Scene) -> Result<()> {
-    prepare(&scene).await?;
-    let settings = EventsSettings { max_attempts: 3, ..quick() };
-    let (runs, mut begun) = mpsc::unbounded_channel();
-    let unlucky = Unlucky { runs, go_on: Arc::new(Semaphore::new(0)) };
-    let publisher = Service::start(&scene, settings.clone(), |_| Ok(())).await?;
-    publish(&scene.ctx, &publisher.db, [Step::new("a", 0)]).await?;
-    for _ in 0..4 {
-        let consumer = unlucky.clone();
-        let service = Service::start(&scene, settings.clone(), |events| events.consume(consumer)).await?;
-        assert_eq!(scene.ctx.run(begun.recv()).await?, Some(2), "the first one that is counted, each time");
-        // Whoever could take the count back is asked to stop first.
-        tokio::join!(service.stop(STOP), async { unlucky.go_on.add_permits(1) });
-    }
-    let service = Service::start(&scene, settings, |events| events.consume(Probe::new())).await?;
-    assert_eq!(applied_count(&scene, "probe", 1).await?, [("a".to_owned(), 0)]);
-    quiet(&scene, &service.events).await?;
-    assert!(service.events.dead_letters(&scene.ctx, None, 0, 10).await?.is_empty());
     service.stop(STOP).await;
     publisher.stop(STOP).await;
     Ok(())
