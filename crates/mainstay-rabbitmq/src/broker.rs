@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::headers;
-use crate::link::{CALL, Link, call, unavailable};
+use crate::link::{CALL, Line, Link, call, unavailable};
 use crate::reader::Reader;
 use crate::topic;
 use crate::url::Address;
@@ -30,7 +30,7 @@ struct Inner {
     publishing: Link,
     reading: Arc<Link>,
     /// With confirmations; the next batch makes a new one where it was given up.
-    publisher: Mutex<Option<Channel>>,
+    publisher: Mutex<Option<Line>>,
     /// How many streams each topic has that was looked at since its last error.
     topics: Mutex<HashMap<String, u32>>,
 }
@@ -93,7 +93,7 @@ impl Inner {
         })
     }
 
-    async fn publisher(&self) -> Result<Channel> {
+    async fn publisher(&self) -> Result<Line> {
         let mut publisher = self.publisher.lock().await;
         if let Some(channel) = publisher.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());

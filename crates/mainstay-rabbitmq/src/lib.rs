@@ -39,6 +39,7 @@ mod broker;
 mod headers;
 mod link;
 mod reader;
+mod socket;
 mod topic;
 mod url;
 

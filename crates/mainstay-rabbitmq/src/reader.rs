@@ -15,7 +15,7 @@ use mainstay_events::broker::{Delivery, Resume, Stream, Subscription};
 use tokio::time::timeout;
 
 use crate::headers;
-use crate::link::{CALL, Link, call, unavailable};
+use crate::link::{CALL, Line, Link, call, unavailable};
 use crate::topic;
 use crate::url::Address;
 
@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Reader {
     link: Arc<Link>,
-    channel: Channel,
+    channel: Line,
     deliveries: Consumer,
     queue: String,
     topic: String,
@@ -199,7 +199,7 @@ async fn length_of(channel: &Channel, queue: &str) -> Result<i64> {
     Ok(i64::from(found.message_count()))
 }
 
-async fn consume(link: &Link, queue: &str, ahead: u16, from: AMQPValue) -> Result<(Channel, Consumer)> {
+async fn consume(link: &Link, queue: &str, ahead: u16, from: AMQPValue) -> Result<(Line, Consumer)> {
     let channel = link.channel().await?;
     call("beginning to read", channel.basic_qos(ahead, BasicQosOptions::default())).await?;
     let mut arguments = FieldTable::default();

@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 use mainstay_core::{Code, Error, Result};
 
-use crate::link::{CALL, Link, call};
+use crate::link::{CALL, Line, Link, call};
 use crate::url::Address;
 
 /// Pauses of those who find another process at it.
@@ -75,7 +75,7 @@ fn is_absent(said: &str) -> bool {
 }
 
 /// Holds a name until it is deleted, or our connection ends.
-async fn lock(link: &Link, name: &str) -> Result<Channel> {
+async fn lock(link: &Link, name: &str) -> Result<Line> {
     let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut waited = Duration::ZERO;
     loop {

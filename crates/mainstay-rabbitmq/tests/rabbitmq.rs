@@ -16,6 +16,7 @@ use mainstay_events::testing::{Setup, broker_suite, outside_suite, quick};
 use mainstay_rabbitmq::RabbitMq;
 use mainstay_sql::Dialect;
 use mainstay_sql::testing::{Harness, Needs};
+use tokio::net::{TcpListener, TcpStream};
 
 const ALL: [Dialect; 3] = [Dialect::Sqlite, Dialect::Postgres, Dialect::Mysql];
 
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
         .case("a_queue_that_is_no_stream_is_refused_with_what_to_do", Needs::Nothing, a_queue_that_is_no_stream)
         .case("streams_are_found_by_those_who_want_another_number", Needs::Nothing, another_number)
         .case("reading_begins_where_it_says", Needs::Nothing, reading_begins_where_it_says)
-        .case("what_has_no_queue_any_more_is_not_stored", Needs::Nothing, what_has_no_queue);
+        .case("what_has_no_queue_any_more_is_not_stored", Needs::Nothing, what_has_no_queue)
+        .case("a_silent_connection_that_is_given_up_leaves_no_socket", Needs::Nothing, silent_connection);
     let code = harness.run();
     if there {
         on_a_runtime(remove_streams());
@@ -173,6 +175,31 @@ async fn what_has_no_queue() -> Result<()> {
     broker.open(&ctx, TOPIC, 1).await?;
     publish(&broker, 1..2).await;
     assert_eq!(read(&mut *subscribe(&broker, Resume::After(5)).await, 1).await, [1]);
+    Ok(())
+}
+
+async fn silent_connection() -> Result<()> {
+    let (url, prefix) = (url(), broker().1);
+    let (before, host) = url.rsplit_once('@').unwrap();
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker = RabbitMq::new(&format!("{before}@{}?prefix={prefix}", between.local_addr().unwrap())).unwrap();
+    let ctx = Context::background();
+    let mut opened = Box::pin(broker.open(&ctx, TOPIC, 1));
+    let mut client = tokio::select! {
+        _ = &mut opened => panic!("nobody has answered"),
+        accepted = between.accept() => accepted.unwrap().0,
+    };
+    let mut server = TcpStream::connect(host).await.unwrap();
+    tokio::select! {
+        opened = opened => assert_eq!(opened?, 1),
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => panic!("it is open"),
+    }
+    // From here on nobody carries what the one says to the other.
+    assert_eq!(broker.open(&ctx, "test.echo", 1).await.unwrap_err().code(), Code::Unavailable);
+    tokio::time::timeout(Duration::from_secs(60), tokio::io::copy(&mut client, &mut tokio::io::sink()))
+        .await
+        .unwrap()
+        .unwrap();
     Ok(())
 }
 

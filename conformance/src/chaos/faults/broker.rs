@@ -108,9 +108,14 @@ async fn silence(cell: &mut Cell) -> Result<()> {
                 Box::pin(async move { cell.applied().await > sent })
             })
             .await;
-            let (took, held) = (began.elapsed(), cell.way.as_ref().map_or(0, Proxy::frozen));
+            let took = began.elapsed();
+            cell.until("connections that have fallen silent are closed", |cell| {
+                Box::pin(async { cell.way.as_ref().map_or(0, Proxy::frozen) == 0 })
+            })
+            .await;
+            let closed = began.elapsed();
             cell.notes
-                .push(format!("silent connections were replaced after {took:.1?}, {held} of them not closed yet"));
+                .push(format!("silent connections were replaced after {took:.1?}, and closed after {closed:.1?}"));
         } else {
             tokio::time::sleep(pause).await;
         }
