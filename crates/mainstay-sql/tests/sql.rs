@@ -13,6 +13,8 @@ mod cancellation;
 mod faults;
 #[path = "sql/hook.rs"]
 mod hook;
+#[path = "sql/leftovers.rs"]
+mod leftovers;
 #[path = "sql/mapping.rs"]
 mod mapping;
 #[path = "sql/postgres.rs"]
@@ -29,6 +31,7 @@ mod values;
 use cancellation::*;
 use faults::*;
 use hook::*;
+use leftovers::*;
 use mapping::*;
 use postgres::*;
 use streams::*;
@@ -110,7 +113,8 @@ fn main() -> ExitCode {
         a_server_that_is_not_there_is_unavailable_by_name,
         a_commit_whose_answer_is_lost_is_unknown_and_not_repeated,
         a_commit_whose_answer_is_lost_is_unknown_to_the_hook,
-        a_deadlock_is_aborted_and_tried_again
+        a_deadlock_is_aborted_and_tried_again,
+        an_old_database_is_left_over_unless_somebody_is_connected
     ];
     let harness = cases![
         harness; Postgres;

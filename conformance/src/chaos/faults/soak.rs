@@ -66,6 +66,7 @@ async fn chapter(cell: &mut Cell, length: Duration) -> f64 {
     count(&cell.fleet.lines(TOOK)) / began.elapsed().as_secs_f64()
 }
 
+#[expect(clippy::print_stdout, reason = "for who watches")]
 async fn check_chapter(cell: &mut Cell, number: u64) -> Result<()> {
     let mut history = ledger::history(&cell.db, &Context::background()).await?;
     (history.undone, history.unknown) = (cell.fleet.events(UNDONE), cell.fleet.events(UNKNOWN));
@@ -75,7 +76,11 @@ async fn check_chapter(cell: &mut Cell, number: u64) -> Result<()> {
     }
     let took = cell.fleet.lines(TOOK).concat();
     let rows = cell.depths().await.map_or(0, |depths| depths.log);
-    cell.notes.push(format!("chapter {number}: {} sent, {rows} rows in the log; {took}", history.sent.len()));
+    let told = format!("chapter {number}: {} sent, {rows} rows in the log; {took}", history.sent.len());
+    if cell.form.long {
+        println!("{told}"); // a day is long, and may be cut short
+    }
+    cell.notes.push(told);
     Ok(())
 }
 

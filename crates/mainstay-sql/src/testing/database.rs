@@ -19,7 +19,7 @@ use crate::value::Value;
 /// An empty database of its own, gone when this is removed or dropped.
 ///
 /// On SQLite it is a file in a temporary folder, on the servers a database named `mainstay_test_…`. What an aborted
-/// process left behind on a server is removed by a later one, after an hour.
+/// process left behind on a server is removed by a later one, after an hour ([`TestDatabase::remove_leftovers`]).
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,
@@ -33,7 +33,7 @@ enum Place {
 }
 
 const PREFIX: &str = "mainstay_test_";
-/// No test runs that long.
+/// A test may not be connected yet, or not at the moment, to one that is younger.
 const LEFTOVER_AGE: i64 = 60 * 60;
 /// For creating and dropping, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -86,6 +86,23 @@ impl TestDatabase {
             Some(place) => place.remove().await,
             None => Ok(()),
         }
+    }
+
+    /// Removes what aborted processes have left behind on the server: databases that are older than an hour, and that nobody is
+    /// connected to. The first [`create`](Self::create) of a process does so too.
+    ///
+    /// # Errors
+    /// See [`TestDatabase::create`].
+    pub async fn remove_leftovers(dialect: Dialect) -> Result<()> {
+        let server = match dialect {
+            Dialect::Mysql => Server::Mysql,
+            Dialect::Postgres => Server::Postgres,
+            Dialect::Sqlite => return Ok(()),
+        };
+        let admin = server::connect(&server.url().await.map_err(Error::unavailable)?).await?;
+        let removed = remove_leftovers(&admin).await;
+        admin.close(&patience()).await;
+        removed
     }
 
     async fn create_on(server: Server) -> Result<Self> {
@@ -145,8 +162,14 @@ async fn remove(admin: &Db, name: &str) -> Result<()> {
 
 async fn remove_leftovers(admin: &Db) -> Result<()> {
     let databases = match admin.dialect() {
-        Dialect::Postgres => "SELECT datname::text FROM pg_database WHERE datname LIKE $1",
-        _ => "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE $1",
+        Dialect::Postgres => {
+            "SELECT datname::text FROM pg_database d WHERE datname LIKE $1 \
+             AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.datname = d.datname)"
+        }
+        _ => {
+            "SELECT schema_name FROM information_schema.schemata s WHERE schema_name LIKE $1 \
+             AND NOT EXISTS (SELECT 1 FROM information_schema.processlist p WHERE p.db = s.schema_name)"
+        }
     };
     let pattern = Value::from(format!("{PREFIX}%"));
     for name in admin.query(databases).bind(pattern).all::<String>(&patience()).await? {
