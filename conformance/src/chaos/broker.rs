@@ -4,11 +4,13 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use mainstay::prelude::*;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::{ChildStdin, Command};
+use tokio::time::Instant;
 
 use super::server;
 use crate::process::{self, Process};
@@ -65,6 +67,13 @@ impl Carrier {
         }
     }
 }
+
+/// By its name it is known what the streams of RabbitMQ are.
+const COORDINATOR: &[u8] = b"rabbit_stream_coordinator";
+
+/// A server without streams never writes it.
+const SETTLED: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A server with data and a port of its own. It ends with this value.
 #[derive(Debug)]
@@ -168,8 +177,22 @@ impl BrokerServer {
         Ok(())
     }
 
+    /// Whether a crash leaves what the server has stored. A RabbitMQ of 3.10 that has made its first streams writes the
+    /// name of what knows where they are half a second after it has nothing else to do (Ra's `names.dets`): one that is
+    /// killed before has all their data, and none of them again.
+    fn outlives_a_crash(&self) -> bool {
+        let node = format!("rig{}@localhost", self.port);
+        let names = self.path("data").join(&node).join("coordination").join(&node).join("names.dets");
+        let known = |names: Vec<u8>| names.windows(COORDINATOR.len()).any(|name| name == COORDINATOR);
+        self.carrier != Carrier::RabbitMq || fs::read(names).is_ok_and(known)
+    }
+
     /// Ends it: in order, or at once as in a crash.
     pub async fn stop(&mut self, at_once: bool) {
+        let began = Instant::now();
+        while at_once && !self.outlives_a_crash() && began.elapsed() < SETTLED {
+            tokio::time::sleep(LOOK).await;
+        }
         if let Some((process, tether)) = self.process.take() {
             process.signal(if at_once { Signal::KILL } else { Signal::TERM });
             process.ended().await;

@@ -187,13 +187,15 @@ impl Cell {
             if Instant::now() > end {
                 let depths = self.depths().await;
                 let (sent, applied) = (self.sent().await, self.applied().await);
-                if (sent, applied) == reached {
+                // Producers go on by themselves: beyond what is wanted, that is no progress.
+                let now = (sent.min(self.form.target), applied);
+                if now == reached {
                     let standstill =
                         format!("{what}: not within {patience:?} ({sent} sent, {applied} applied, {depths:?})");
                     self.failures.push(standstill);
                     return false;
                 }
-                (end, reached) = (Instant::now() + patience, (sent, applied));
+                (end, reached) = (Instant::now() + patience, now);
             }
             self.restart_server().await;
             if self.plan.revive {

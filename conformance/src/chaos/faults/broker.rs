@@ -52,7 +52,7 @@ async fn restart(cell: &mut Cell) -> Result<()> {
         tokio::time::sleep(pause).await;
         broker.start_again().await?;
         cell.inflicted();
-        // A RabbitMQ of 3.10 that ends while it recovers its streams may leave them down for good, whoever asks it.
+        // A RabbitMQ of 3.10 that ended while it recovered its streams has left them down for good.
         let before = taken_in(cell).await;
         cell.until("streams are read again", move |cell| Box::pin(async move { taken_in(cell).await > before })).await;
     }
