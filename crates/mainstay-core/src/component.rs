@@ -14,9 +14,10 @@ pub trait Component: Send + Sync + 'static {
 
     /// Acquires what the component needs: connects, binds, loads. It is ready for work when this returns `Ok`.
     ///
-    /// A failure with [`Code::Unavailable`](crate::Code::Unavailable) is tried again, with growing pauses, until the
-    /// start budget in `ctx` is used up; any other failure ends the start at once. A start that failed, or was
-    /// dropped by the end of its budget, leaves nothing behind that a second `start` would trip over.
+    /// A failure with [`Code::Unavailable`](crate::Code::Unavailable), or with [`Code::Aborted`](crate::Code::Aborted)
+    /// because somebody else was in its way, is tried again, with growing pauses, until the start budget in `ctx` is
+    /// used up; any other failure ends the start at once. A start that failed, or was dropped by the end of its budget,
+    /// leaves nothing behind that a second `start` would trip over.
     fn start<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         let _ = ctx;
         Box::pin(async { Ok(()) })

@@ -245,8 +245,8 @@ async fn stop_all(
     stopped
 }
 
-/// The code a start may be tried again for.
-const RETRIED: Code = Code::Unavailable;
+/// The codes a start may be tried again for: what it needs isn't there, or somebody else was in its way.
+const RETRIED: [Code; 2] = [Code::Unavailable, Code::Aborted];
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ pub(super) async fn with_retry(component: &dyn Component, ctx: &Context) -> Resu
             Ok(Err(error)) => error,
             Err(cause) => return Err(last.unwrap_or(cause).context(gave_up(name))),
         };
-        if error.code() != RETRIED {
+        if !RETRIED.contains(&error.code()) {
             return Err(error.context(format!("starting {name}")));
         }
         if ctx.remaining().is_some_and(|remaining| remaining <= pause) {

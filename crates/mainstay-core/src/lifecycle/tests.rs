@@ -111,9 +111,10 @@ async fn components_stop_in_the_opposite_order_after_the_settle_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_is_tried_again_while_what_it_needs_is_unavailable() {
+async fn a_start_is_tried_again_while_what_it_needs_is_unavailable_or_others_are_in_its_way() {
     let mut scene = Scene::new();
     scene.part("database", |part| part.failures = AtomicU32::new(3));
+    scene.part("events", |part| (part.failures, part.failure) = (AtomicU32::new(1), Code::Aborted));
     let (stopper, phases) = (scene.lifecycle.stopper(), scene.lifecycle.phase());
     let log = scene.log.clone();
     let run = tokio::spawn(async move { scene.lifecycle.run(&Context::background()).await });
@@ -122,7 +123,16 @@ async fn a_start_is_tried_again_while_what_it_needs_is_unavailable() {
     assert!(run.await.unwrap().is_clean());
     assert_eq!(
         *log.lock().unwrap(),
-        ["fail database", "fail database", "fail database", "start database", "stop database"]
+        [
+            "fail database",
+            "fail database",
+            "fail database",
+            "start database",
+            "fail events",
+            "start events",
+            "stop events",
+            "stop database"
+        ]
     );
 }
 
