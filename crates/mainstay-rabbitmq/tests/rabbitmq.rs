@@ -180,9 +180,10 @@ async fn what_has_no_queue() -> Result<()> {
 
 async fn silent_connection() -> Result<()> {
     let (url, prefix) = (url(), broker().1);
-    let (before, host) = url.rsplit_once('@').unwrap();
+    let (user, rest) = url.rsplit_once('@').unwrap();
+    let (host, vhost) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let broker = RabbitMq::new(&format!("{before}@{}?prefix={prefix}", between.local_addr().unwrap())).unwrap();
+    let broker = RabbitMq::new(&format!("{user}@{}{vhost}?prefix={prefix}", between.local_addr().unwrap())).unwrap();
     let ctx = Context::background();
     let mut opened = Box::pin(broker.open(&ctx, TOPIC, 1));
     let mut client = tokio::select! {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::{BoxFuture, Component, Context, Result};
+use mainstay_core::{BoxFuture, Code, Component, Context, Result};
 use mainstay_sql::testing::Scene;
 use mainstay_sql::{DatabaseSettings, Db, Tx, sql};
 use mainstay_telemetry::Metrics;
@@ -165,9 +165,9 @@ impl Service {
             events = events.through(broker)?;
         }
         declare(&events)?;
-        // As the lifecycle does: what is unavailable is tried again.
+        // As the lifecycle does: what is unavailable, or in somebody's way, is tried again.
         while let Err(error) = events.start(&scene.ctx).await {
-            if error.code() != mainstay_core::Code::Unavailable {
+            if !matches!(error.code(), Code::Unavailable | Code::Aborted) {
                 return Err(error);
             }
             scene.ctx.check()?;
