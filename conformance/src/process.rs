@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint's allowance for tests does not reach")]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -98,7 +98,9 @@ pub fn free_port() -> SocketAddr {
         let begin = u16::try_from(std::process::id().wrapping_mul(2_654_435_761) % u32::from(COUNT)).unwrap_or(0);
         let port = FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(addr).is_ok() {
+        // Asked, not bound: a process that is being started meanwhile has a copy of each socket of ours until its `exec`,
+        // and would hold the port a moment longer than we do.
+        if TcpStream::connect(addr).is_err() {
             return addr;
         }
     }
@@ -212,4 +214,28 @@ fn collect(pipe: impl AsyncRead + Send + Unpin + 'static, into: watch::Sender<Ve
             into.send_modify(|lines| lines.push(line));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn a_free_port_stays_free_while_processes_start() {
+        let running = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while running.load(Ordering::Relaxed) {
+                        std::process::Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            let taken = (0..5_000).filter(|_| TcpListener::bind(free_port()).is_err()).count();
+            running.store(false, Ordering::Relaxed);
+            assert_eq!(taken, 0);
+        });
+    }
 }
