@@ -165,7 +165,7 @@ impl Service {
             events = events.through(broker)?;
         }
         declare(&events)?;
-        // As the lifecycle does: what is unavailable, or in somebody's way, is tried again.
+        // As the lifecycle does: a start that misses something, or had somebody in its way, is tried again.
         while let Err(error) = events.start(&scene.ctx).await {
             if !matches!(error.code(), Code::Unavailable | Code::Aborted) {
                 return Err(error);
